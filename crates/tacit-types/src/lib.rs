@@ -1,1 +1,20 @@
-//! tacit-types
+#![doc = include_str!("../README.md")]
+
+pub mod deployment;
+pub mod eip712;
+pub mod formats;
+pub mod ids;
+pub mod jcs;
+pub mod keyset;
+pub mod manifest;
+pub mod merkle;
+pub mod quorum;
+pub mod register;
+pub mod signature;
+pub mod time;
+
+pub use ids::{
+    Address, CallId, CertificateId, ChipId, ClusterId, CodeHash, Digest, FunctionId, Head, KeysetDigest, ManifestHash,
+    Measurement, PolicyHash, RootId,
+};
+pub use time::UnixTime;
