@@ -1,1 +1,36 @@
-fn main() {}
+//! Automation behind the Makefile: one command per chore, no loose scripts.
+
+mod demo;
+mod evidence;
+mod guests;
+mod install;
+mod steps;
+mod test;
+mod tidy;
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Result, bail};
+
+const USAGE: &str = "usage: cargo xtask <build | demo | evidence | guests | install | test [--long] | tidy>";
+
+fn main() -> Result<()> {
+    let root = root();
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    match words.as_slice() {
+        ["build"] => install::build(&root),
+        ["demo", ..] => demo::run(&root, &arguments[1..]),
+        ["evidence"] => evidence::run(&root),
+        ["guests"] => guests::run(&root),
+        ["install"] => install::link(&root),
+        ["test"] => test::run(&root, false),
+        ["test", "--long"] => test::run(&root, true),
+        ["tidy"] => tidy::run(&root),
+        _ => bail!("{USAGE}"),
+    }
+}
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("xtask lies in the workspace").to_owned()
+}
