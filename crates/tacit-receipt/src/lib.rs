@@ -1,1 +1,20 @@
-//! tacit-receipt
+#![doc = include_str!("../README.md")]
+
+mod bundle;
+mod effect;
+mod error;
+mod log;
+mod note;
+mod tile;
+mod tree;
+
+pub use bundle::{
+    Bundle, BundleEvidence, Code, LogProof, MAX_BUNDLE, Opening, Openings, QuorumConfirmation, SignedCertificate,
+    TimedSignature, VERSION, query_nonce,
+};
+pub use effect::{Effect, effects_root};
+pub use error::ReceiptError;
+pub use log::{Log, Publication};
+pub use note::{Checkpoint, log_origin, verifier_key};
+pub use tile::{TILE_WIDTH, Tile, TileId, TileKind, TileStore};
+pub use tree::{empty_root, leaf_hash, root_of, verify_consistency, verify_inclusion};
