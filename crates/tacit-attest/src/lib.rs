@@ -1,1 +1,63 @@
-//! tacit-attest
+#![doc = include_str!("../README.md")]
+
+mod amd;
+mod der;
+mod error;
+pub mod event_log;
+mod evidence;
+mod intel;
+mod policy;
+mod root;
+pub mod samples;
+pub mod sweep;
+mod verified;
+
+pub use error::{AttestError, PolicyError};
+pub use evidence::{
+    AmdCollateral, Collateral, Evidence, IntelCollateral, IntelParts, MAX_COLLATERAL_PART, MAX_DOCUMENT, MAX_EVENT_LOG, MAX_JSON,
+};
+pub use intel::{measurement_of_td, quote_header};
+pub use policy::{ChipPolicy, Grace, MAX_POLICY, Measurements, Policy, Preset, SnpMinimum, TcbPolicy};
+pub use root::{ExtraRoot, Vendor, VendorRoot, root_id};
+pub use tacit_types::eip712::Platform;
+use tacit_types::UnixTime;
+pub use verified::{Confidence, HardwareClass, TcbStatus, VerifiedEvidence};
+
+/// Verifies evidence: signatures, chain, dates and revocation at `now`, then the policy.
+///
+/// Signatures come first, so a refusal by policy (denied class, chip, measurement, TCB) speaks about evidence whose signatures
+/// and chain are valid.
+///
+/// # Errors
+/// [`AttestError`], one variant per check.
+pub fn verify(evidence: &Evidence, collateral: &Collateral, policy: &Policy, now: UnixTime) -> Result<VerifiedEvidence, AttestError> {
+    policy.validate().map_err(|error| AttestError::Malformed { what: "policy", detail: error.to_string() })?;
+    let (claims, snp) = match (evidence.platform(), collateral) {
+        (Platform::Sgx | Platform::Tdx, Collateral::Intel(collateral)) => (intel::verify(evidence, collateral, policy, now)?, None),
+        (Platform::SevSnp, Collateral::Amd(collateral)) => {
+            let (claims, tcb) = amd::verify(evidence.document(), collateral, policy, now)?;
+            (claims, Some(tcb))
+        }
+        (Platform::Nitro, _) => return Err(AttestError::Unsupported { what: "platform", found: Platform::Nitro.code().into() }),
+        (platform, other) => {
+            return Err(AttestError::CollateralMismatch { evidence: platform.name(), collateral: other.name() });
+        }
+    };
+    policy.judge(claims, snp, now)
+}
+
+/// [`verify`], and the report data must be exactly `report_data` (see `tacit_types::keyset::report_data`).
+///
+/// # Errors
+/// As [`verify`], and [`AttestError::ReportDataMismatch`].
+pub fn verify_bound(
+    evidence: &Evidence,
+    collateral: &Collateral,
+    policy: &Policy,
+    now: UnixTime,
+    report_data: &[u8; 64],
+) -> Result<VerifiedEvidence, AttestError> {
+    let verified = verify(evidence, collateral, policy, now)?;
+    verified.require_report_data(report_data)?;
+    Ok(verified)
+}

@@ -1,0 +1,244 @@
+//! The one error type of this crate.
+
+use crate::{HardwareClass, TcbStatus};
+
+/// Why evidence was refused; every check of this crate has a variant of its own.
+///
+/// The text names what failed and what was found, never a secret: evidence is public.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum AttestError {
+    /// More bytes than this verifier reads.
+    #[error("{what} has {size} bytes, at most {limit} are read")]
+    Oversized {
+        /// What was too large.
+        what: &'static str,
+        /// Its size in bytes.
+        size: usize,
+        /// The limit in bytes.
+        limit: usize,
+    },
+    /// The bytes end before the structure does.
+    #[error("{what} is cut short")]
+    Truncated {
+        /// What ended too early.
+        what: &'static str,
+    },
+    /// Bytes follow the end of the structure, or it is not in its one canonical form.
+    #[error("{what} carries bytes that belong to nothing")]
+    TrailingBytes {
+        /// What had bytes left over.
+        what: &'static str,
+    },
+    /// The bytes are no such structure.
+    #[error("{what} cannot be read: {detail}")]
+    Malformed {
+        /// What could not be read.
+        what: &'static str,
+        /// What the parser said.
+        detail: String,
+    },
+    /// A version or type number that this verifier does not know.
+    #[error("{what} has unknown number {found}")]
+    Unsupported {
+        /// Which number.
+        what: &'static str,
+        /// Its value.
+        found: u32,
+    },
+    /// The evidence is of another kind than it says.
+    #[error("evidence says {said} but holds {found}")]
+    KindMismatch {
+        /// The kind of the envelope.
+        said: &'static str,
+        /// The kind of the content.
+        found: &'static str,
+    },
+    /// The collateral is another vendor's.
+    #[error("{evidence} evidence came with collateral for {collateral}")]
+    CollateralMismatch {
+        /// The kind of evidence.
+        evidence: &'static str,
+        /// The kind of collateral.
+        collateral: &'static str,
+    },
+    /// The chain ends in a root that the policy does not name.
+    #[error("the chain ends in root {root}, which the policy does not name")]
+    WrongRoot {
+        /// SHA-256 of the root certificate found, in hex, or what stood in its place.
+        root: String,
+    },
+    /// Past its last day at the time of judgement.
+    #[error("{what} had expired")]
+    Expired {
+        /// What had expired.
+        what: &'static str,
+    },
+    /// Before its first day at the time of judgement.
+    #[error("{what} was not yet valid")]
+    NotYetValid {
+        /// What was not valid yet.
+        what: &'static str,
+    },
+    /// On a revocation list, or of a TCB level whose keys the vendor revoked.
+    #[error("{what} is revoked")]
+    Revoked {
+        /// What was revoked.
+        what: &'static str,
+    },
+    /// A signature or a hash that stands for one does not hold.
+    #[error("the signature over {what} does not hold")]
+    BadSignature {
+        /// What was signed.
+        what: &'static str,
+    },
+    /// A certificate chain does not link up.
+    #[error("the certificate chain of {what} does not hold: {detail}")]
+    BadChain {
+        /// Whose chain.
+        what: &'static str,
+        /// What the check said.
+        detail: String,
+    },
+    /// The machine can be read by its host: debug mode.
+    #[error("debug mode is on: the host can read this machine")]
+    Debug,
+    /// A forbidden or reserved attribute of the trusted machine is set.
+    #[error("attribute refused: {0}")]
+    Attribute(String),
+    /// The quoting enclave of one TEE vouches for another (SGX QE for TD QE or the reverse).
+    #[error("the quote needs quoting enclave identity {expected}, collateral holds {found}")]
+    WrongQuotingEnclave {
+        /// What the quote needs.
+        expected: &'static str,
+        /// What the collateral holds.
+        found: String,
+    },
+    /// The quoting enclave is not Intel's or not the one that the collateral describes.
+    #[error("quoting enclave refused: {0}")]
+    QuotingEnclave(String),
+    /// TCB info is for the other TEE type.
+    #[error("the quote needs TCB info {expected}, collateral holds {found}")]
+    WrongTcbInfo {
+        /// What the quote needs.
+        expected: &'static str,
+        /// What the collateral holds.
+        found: String,
+    },
+    /// TCB info is for another processor family.
+    #[error("the collateral is for another processor family (FMSPC)")]
+    FmspcMismatch,
+    /// The platform is below every TCB level that the vendor lists.
+    #[error("the platform is below every TCB level of the collateral")]
+    NoTcbLevel,
+    /// The TDX module is not the one that the collateral describes.
+    #[error("TDX module refused: {0}")]
+    TdxModule(String),
+    /// The report names another chip than the certificate of its key.
+    #[error("the report and the certificate of its key name different chips")]
+    ChipMismatch,
+    /// The report claims another TCB than the certificate of its key.
+    #[error("the report and the certificate of its key name different TCB versions ({component})")]
+    TcbMismatch {
+        /// The component that differs.
+        component: &'static str,
+    },
+    /// The host masked the chip id, so the report names no chip.
+    #[error("the host masked the chip id or the signing key")]
+    MaskedChip,
+    /// The report was asked for by less privileged software than the measured guest.
+    #[error("report of VMPL {found}, only VMPL 0 is accepted")]
+    Vmpl {
+        /// The VMPL found.
+        found: u32,
+    },
+    /// The event log does not lead to the measured register.
+    #[error("the event log does not replay to RTMR3")]
+    EventLogMismatch,
+    /// The report data is not the expected one: other keys, or another nonce.
+    #[error("the report data does not bind the expected keys and nonce")]
+    ReportDataMismatch,
+    /// The root is accepted, its hardware class is denied.
+    #[error("policy `{policy}` denies {class}")]
+    HardwareClassDenied {
+        /// The policy's name.
+        policy: String,
+        /// The class denied.
+        class: HardwareClass,
+    },
+    /// The policy lists the code that may run, and this is none of it.
+    #[error("measurement {measurement} is not one that the policy allows")]
+    MeasurementNotAllowed {
+        /// The measurement found, in hex.
+        measurement: String,
+    },
+    /// The chip is on the deny list, or not on the allow list where there is one.
+    #[error("chip {chip} is denied")]
+    ChipDenied {
+        /// The chip id found, in hex.
+        chip: String,
+    },
+    /// The TCB status is below what the policy accepts at this time.
+    #[error("TCB status {status} is below what policy `{policy}` accepts")]
+    TcbTooLow {
+        /// The policy's name.
+        policy: String,
+        /// The status found.
+        status: TcbStatus,
+    },
+    /// A security advisory that the policy denies applies to the platform.
+    #[error("advisory {id} applies and is denied")]
+    AdvisoryDenied {
+        /// The advisory.
+        id: String,
+    },
+    /// The collateral is older than the policy allows.
+    #[error("collateral is {age} s old, the policy allows {limit} s")]
+    CollateralTooOld {
+        /// Its age in seconds.
+        age: u64,
+        /// The limit in seconds.
+        limit: u64,
+    },
+    /// The collateral is older than one already seen.
+    #[error("{what} number {found} is older than {minimum}, already seen")]
+    Downgrade {
+        /// Which number.
+        what: &'static str,
+        /// The number found.
+        found: u32,
+        /// The least accepted.
+        minimum: u32,
+    },
+    /// The library that checks the signatures refused for a reason without a name of its own here.
+    #[error("refused: {0}")]
+    Refused(String),
+}
+
+/// Why a policy document was refused.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum PolicyError {
+    /// Not TOML or JSON of this shape.
+    #[error("the policy cannot be read: {0}")]
+    Malformed(String),
+    /// Larger than a policy may be.
+    #[error("the policy has {size} bytes, at most {limit} are read")]
+    Oversized {
+        /// Its size in bytes.
+        size: usize,
+        /// The limit in bytes.
+        limit: usize,
+    },
+    /// A version that this verifier does not know.
+    #[error("unknown policy version {0}")]
+    Version(u32),
+    /// A root certificate that cannot be read or has no place in a policy.
+    #[error("root `{name}`: {reason}")]
+    Root {
+        /// The root's name.
+        name: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+}

@@ -1,0 +1,263 @@
+//! What a successful verification says.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+use tacit_types::eip712::Platform;
+use tacit_types::{ChipId, Measurement, PolicyHash, RootId, UnixTime};
+
+use crate::AttestError;
+
+/// A hardware generation that a policy can deny as a whole.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum HardwareClass {
+    /// SGX on any Intel processor.
+    IntelSgx,
+    /// TDX on any Intel processor.
+    IntelTdx,
+    /// Third generation AMD EPYC: its secure processor was broken in software (arXiv 2605.12990).
+    EpycMilan,
+    /// Fourth generation AMD EPYC (Genoa, Bergamo, Siena).
+    EpycGenoa,
+    /// Fifth generation AMD EPYC.
+    EpycTurin,
+}
+
+impl fmt::Display for HardwareClass {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::IntelSgx => "Intel SGX",
+            Self::IntelTdx => "Intel TDX",
+            Self::EpycMilan => "EPYC Milan",
+            Self::EpycGenoa => "EPYC Genoa",
+            Self::EpycTurin => "EPYC Turin",
+        })
+    }
+}
+
+/// How current and how well configured the platform is, in Intel's words.
+///
+/// AMD publishes no such verdict: there `UpToDate` means that the platform reports the newest
+/// firmware that it has committed to, and `OutOfDate` that it runs behind it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub enum TcbStatus {
+    /// Nothing known is missing.
+    UpToDate,
+    /// Current, but the software inside must mitigate something.
+    SWHardeningNeeded,
+    /// Current, but the machine is set up in a way that needs attention.
+    ConfigurationNeeded,
+    /// Both of the two above.
+    ConfigurationAndSWHardeningNeeded,
+    /// Started on old firmware that has since been updated in place.
+    TDRelaunchAdvised,
+    /// The same, and the configuration needs attention.
+    TDRelaunchAdvisedConfigurationNeeded,
+    /// Firmware updates are missing.
+    OutOfDate,
+    /// Firmware updates are missing and the configuration needs attention.
+    OutOfDateConfigurationNeeded,
+}
+
+impl fmt::Display for TcbStatus {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(self, f)
+    }
+}
+
+/// Confidence from 1 (best) to 5, as in Phala: from TCB status, advisories and hardware class.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(into = "u8", try_from = "u8")]
+pub struct Confidence(u8);
+
+impl Confidence {
+    /// 1: up to date, no advisory. 2: up to date with advisories, or software hardening needed.
+    /// 3: configuration needed. 4: relaunch advised. 5: out of date, or EPYC Milan.
+    pub(crate) fn rate(status: TcbStatus, advisories: &[String], class: HardwareClass) -> Self {
+        if class == HardwareClass::EpycMilan {
+            return Self(5);
+        }
+        Self(match status {
+            TcbStatus::UpToDate if advisories.is_empty() => 1,
+            TcbStatus::UpToDate | TcbStatus::SWHardeningNeeded => 2,
+            TcbStatus::ConfigurationNeeded | TcbStatus::ConfigurationAndSWHardeningNeeded => 3,
+            TcbStatus::TDRelaunchAdvised | TcbStatus::TDRelaunchAdvisedConfigurationNeeded => 4,
+            TcbStatus::OutOfDate | TcbStatus::OutOfDateConfigurationNeeded => 5,
+        })
+    }
+
+    /// The level, 1 to 5.
+    pub const fn level(self) -> u8 {
+        self.0
+    }
+}
+
+impl From<Confidence> for u8 {
+    fn from(confidence: Confidence) -> Self {
+        confidence.0
+    }
+}
+
+impl TryFrom<u8> for Confidence {
+    type Error = String;
+
+    fn try_from(level: u8) -> Result<Self, Self::Error> {
+        if (1..=5).contains(&level) {
+            Ok(Self(level))
+        } else {
+            Err(format!("confidence {level} is not between 1 and 5"))
+        }
+    }
+}
+
+/// What the signatures say, before any policy is asked; never leaves this crate.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Claims {
+    pub(crate) platform: Platform,
+    pub(crate) class: HardwareClass,
+    pub(crate) root: RootId,
+    pub(crate) root_name: String,
+    pub(crate) simulated: bool,
+    pub(crate) measurement: Measurement,
+    pub(crate) registers: Vec<(&'static str, Vec<u8>)>,
+    pub(crate) chip: ChipId,
+    pub(crate) report_data: [u8; 64],
+    pub(crate) status: TcbStatus,
+    pub(crate) advisories: Vec<String>,
+    pub(crate) collateral_time: UnixTime,
+    pub(crate) collateral_expires: UnixTime,
+    pub(crate) evaluation_number: Option<u32>,
+    pub(crate) crl_numbers: Option<(u32, u32)>,
+    pub(crate) tcb: String,
+}
+
+/// Evidence that passed every check of [`crate::verify`]; nothing else can make one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct VerifiedEvidence {
+    pub(crate) claims: Claims,
+    pub(crate) confidence: Confidence,
+    pub(crate) image: Option<String>,
+    pub(crate) policy: PolicyHash,
+    pub(crate) policy_name: String,
+    pub(crate) judged_at: UnixTime,
+}
+
+impl VerifiedEvidence {
+    /// The kind of trusted execution environment.
+    pub fn platform(&self) -> Platform {
+        self.claims.platform
+    }
+
+    /// The hardware generation.
+    pub fn hardware_class(&self) -> HardwareClass {
+        self.claims.class
+    }
+
+    /// SHA-256 of the DER of the root certificate in which the chain ended.
+    pub fn root(&self) -> RootId {
+        self.claims.root
+    }
+
+    /// The name under which the policy lists that root.
+    pub fn root_name(&self) -> &str {
+        &self.claims.root_name
+    }
+
+    /// True if that root makes simulated hardware.
+    pub fn simulated(&self) -> bool {
+        self.claims.simulated
+    }
+
+    /// What runs there, see the README.
+    pub fn measurement(&self) -> Measurement {
+        self.claims.measurement
+    }
+
+    /// The measured registers by name, as the hardware reports them.
+    pub fn registers(&self) -> &[(&'static str, Vec<u8>)] {
+        &self.claims.registers
+    }
+
+    /// The chip: SHA-256 of the vendor's name and the chip's own number (PPID or CHIP_ID).
+    pub fn chip(&self) -> ChipId {
+        self.claims.chip
+    }
+
+    /// The 64 bytes that the measured code chose.
+    pub fn report_data(&self) -> &[u8; 64] {
+        &self.claims.report_data
+    }
+
+    /// How current the platform is.
+    pub fn tcb_status(&self) -> TcbStatus {
+        self.claims.status
+    }
+
+    /// The security version numbers, as text.
+    pub fn tcb(&self) -> &str {
+        &self.claims.tcb
+    }
+
+    /// The vendor's security advisories that apply.
+    pub fn advisories(&self) -> &[String] {
+        &self.claims.advisories
+    }
+
+    /// Confidence, 1 (best) to 5.
+    pub fn confidence(&self) -> Confidence {
+        self.confidence
+    }
+
+    /// When the oldest dated part of the collateral was issued.
+    pub fn collateral_time(&self) -> UnixTime {
+        self.claims.collateral_time
+    }
+
+    /// When the first part of collateral or chain expires: no certificate should outlive it.
+    pub fn collateral_expires(&self) -> UnixTime {
+        self.claims.collateral_expires
+    }
+
+    /// Intel's TCB evaluation data number, where there is one.
+    pub fn evaluation_number(&self) -> Option<u32> {
+        self.claims.evaluation_number
+    }
+
+    /// The numbers of the root's and the PCK authority's revocation lists, where there are any.
+    pub fn crl_numbers(&self) -> Option<(u32, u32)> {
+        self.claims.crl_numbers
+    }
+
+    /// The image whose measurement this is, if the policy lists measurements.
+    pub fn image(&self) -> Option<&str> {
+        self.image.as_deref()
+    }
+
+    /// The canonical hash of the policy that was applied.
+    pub fn policy(&self) -> PolicyHash {
+        self.policy
+    }
+
+    /// The name of the policy that was applied.
+    pub fn policy_name(&self) -> &str {
+        &self.policy_name
+    }
+
+    /// The time for which this verdict was given.
+    pub fn judged_at(&self) -> UnixTime {
+        self.judged_at
+    }
+
+    /// Checks that the report data is exactly `expected`.
+    ///
+    /// # Errors
+    /// [`AttestError::ReportDataMismatch`].
+    pub fn require_report_data(&self, expected: &[u8; 64]) -> Result<(), AttestError> {
+        if self.claims.report_data == *expected {
+            Ok(())
+        } else {
+            Err(AttestError::ReportDataMismatch)
+        }
+    }
+}
