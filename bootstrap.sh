@@ -33,13 +33,20 @@ debian_packages() {
   as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${wanted[@]}" >&2
 }
 
-# The Rust that is there, else the pinned toolchain by rustup's official installer.
+# The Rust that is there, else the pinned toolchain by rustup's official installer, checked against its published digest.
 rust() {
   local channel
   channel="$(sed -n 's/^channel = "\(.*\)"/\1/p' "$root/rust-toolchain.toml")"
   if ! command -v cargo >/dev/null; then
+    local base="https://static.rust-lang.org/rustup/dist/$(uname -m)-unknown-linux-gnu" installer
     say "no Rust found: installing rustup and Rust $channel into ~/.cargo and ~/.rustup"
-    curl --proto '=https' --tlsv1.2 -sSf https://sh.rustup.rs | sh -s -- -y -q --no-modify-path --profile minimal --default-toolchain "$channel" >&2
+    installer="$(mktemp -d)"
+    curl --proto '=https' --tlsv1.2 -sSf -o "$installer/rustup-init" "$base/rustup-init"
+    curl --proto '=https' --tlsv1.2 -sSf "$base/rustup-init.sha256" | awk '{print $1 "  rustup-init"}' >"$installer/digest"
+    (cd "$installer" && sha256sum --quiet -c digest)
+    chmod +x "$installer/rustup-init"
+    "$installer/rustup-init" -y -q --no-modify-path --profile minimal --default-toolchain "$channel" >&2
+    rm -r "$installer"
   fi
   command -v rustup >/dev/null || return 0
   local installed missing=() target
