@@ -15,11 +15,12 @@ const CONTRACTS = {
   "ReceiptVerifier.sol": ["ReceiptVerifier"],
   "RequestHub.sol": ["RequestHub"],
   "examples/StoredAnswers.sol": ["StoredAnswers"],
+  "../examples/medical-check/MedicalRegistry.sol": ["MedicalRegistry"],
 };
 
 const root = resolve(__dirname, "..");
 const check = process.argv.includes("--check");
-const build = spawnSync(process.execPath, [resolve(__dirname, "foundry.js"), "forge", "build", "--force", "--skip", "test", "script"], {
+const build = spawnSync(process.execPath, [resolve(__dirname, "foundry.js"), "forge", "build", "src", "../examples/medical-check/MedicalRegistry.sol", "--force"], {
   cwd: root,
   stdio: ["ignore", "ignore", "inherit"],
 });
