@@ -1,0 +1,180 @@
+//! Driver for the dstack guest agent: HTTP with JSON on a Unix socket (guest API version 0).
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use http_body_util::{BodyExt as _, Full, Limited};
+use hyper::body::Bytes;
+use hyper::{Request, StatusCode};
+use hyper_util::rt::TokioIo;
+use serde::de::DeserializeOwned;
+use serde::Deserialize;
+use tacit_attest::{Collateral, Evidence, MAX_DOCUMENT, MAX_JSON, Platform};
+use tokio::net::UnixStream;
+use zeroize::Zeroizing;
+
+use crate::{PlatformError, SealKey};
+
+/// Most bytes of one answer: a quote in hex with its event log.
+const MAX_ANSWER: usize = 2 * MAX_DOCUMENT + MAX_JSON;
+/// Seconds before an answer is given up.
+const TIMEOUT: u64 = 20;
+
+/// A dstack guest agent on a Unix socket.
+#[derive(Debug, Clone)]
+pub struct GuestSocket {
+    path: PathBuf,
+}
+
+/// What the guest agent says about itself; believe only evidence.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[non_exhaustive]
+pub struct GuestInfo {
+    /// Id of the application, hex.
+    pub app_id: String,
+    /// Id of this instance, hex.
+    pub instance_id: String,
+    /// Id of the device, hex.
+    #[serde(default)]
+    pub device_id: String,
+    /// The application's name.
+    #[serde(default)]
+    pub app_name: String,
+    /// Measured registers and event log: JSON inside a string.
+    pub tcb_info: String,
+}
+
+#[derive(Deserialize)]
+struct QuoteAnswer {
+    quote: String,
+    #[serde(default)]
+    event_log: String,
+}
+
+#[derive(Deserialize)]
+struct KeyAnswer {
+    key: String,
+}
+
+#[derive(Deserialize)]
+struct ErrorAnswer {
+    error: String,
+}
+
+impl GuestSocket {
+    /// The guest agent at `path`. Nothing is connected yet.
+    pub fn new(path: impl Into<PathBuf>) -> Self {
+        Self { path: path.into() }
+    }
+
+    /// Where the socket is.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Evidence over `report_data` (`/GetQuote`).
+    ///
+    /// # Errors
+    /// [`PlatformError`]; [`PlatformError::OtherReportData`] if the quote is over other data.
+    pub async fn quote(&self, report_data: &[u8; 64]) -> Result<Evidence, PlatformError> {
+        const METHOD: &str = "/GetQuote";
+        let answer: QuoteAnswer = self.call(METHOD, &serde_json::json!({ "report_data": hex::encode(report_data) })).await?;
+        let digits = answer.quote.strip_prefix("0x").unwrap_or(&answer.quote);
+        let quote = hex::decode(digits).map_err(|error| bad_answer(METHOD, format!("a quote that is not hex: {error}")))?;
+        let (version, tee) = tacit_attest::quote_header(&quote)?;
+        let event_log = Some(answer.event_log).filter(|log| !log.is_empty());
+        let (platform, offset) = match (version, tee) {
+            (3, 0) => (Platform::Sgx, 48 + 320),
+            (4, 0x81) => (Platform::Tdx, 48 + 520),
+            (5, 0x81) => (Platform::Tdx, 54 + 520),
+            _ => return Err(bad_answer(METHOD, format!("a quote of version {version} for TEE type {tee:#x}"))),
+        };
+        if quote.get(offset..offset + 64) != Some(report_data.as_slice()) {
+            return Err(PlatformError::OtherReportData);
+        }
+        Ok(if platform == Platform::Sgx { Evidence::sgx(quote)? } else { Evidence::tdx(quote, event_log)? })
+    }
+
+    /// The sealing key for `label` (`/GetKey`): the same for the same code on the same machine, another for any other.
+    ///
+    /// # Errors
+    /// [`PlatformError`].
+    pub async fn seal_key(&self, label: &str) -> Result<SealKey, PlatformError> {
+        const METHOD: &str = "/GetKey";
+        let request = serde_json::json!({ "path": format!("tacit/seal/{label}"), "purpose": "seal", "algorithm": "" });
+        let answer: KeyAnswer = self.call(METHOD, &request).await?;
+        let digits = Zeroizing::new(answer.key);
+        let mut key = Zeroizing::new([0; 32]);
+        hex::decode_to_slice(digits.as_bytes(), key.as_mut_slice())
+            .map_err(|_| bad_answer(METHOD, "a key that is not 32 bytes in hex".into()))?;
+        Ok(SealKey::new(key))
+    }
+
+    /// What the guest agent says about itself (`/Info`).
+    ///
+    /// # Errors
+    /// [`PlatformError`].
+    pub async fn info(&self) -> Result<GuestInfo, PlatformError> {
+        self.call("/Info", &serde_json::json!({})).await
+    }
+
+    /// Collateral for this machine (`/Collateral`, which dstack's own agent does not have).
+    ///
+    /// # Errors
+    /// [`PlatformError::Unsupported`] where the agent does not know the method.
+    pub async fn collateral(&self) -> Result<Collateral, PlatformError> {
+        match self.call("/Collateral", &serde_json::json!({})).await {
+            Err(PlatformError::Refused { status: 400 | 404, .. }) => {
+                Err(PlatformError::Unsupported { platform: "this guest agent".into(), what: "collateral" })
+            }
+            other => other,
+        }
+    }
+
+    async fn call<T: DeserializeOwned>(&self, method: &'static str, request: &serde_json::Value) -> Result<T, PlatformError> {
+        let body = Full::new(Bytes::from(request.to_string()));
+        let answer = tokio::time::timeout(Duration::from_secs(TIMEOUT), self.exchange(method, body));
+        let (status, bytes) = answer.await.map_err(|_| PlatformError::Timeout { method, seconds: TIMEOUT })??;
+        if status != StatusCode::OK {
+            let reason = serde_json::from_slice::<ErrorAnswer>(&bytes).map(|answer| answer.error).unwrap_or_default();
+            let reason = reason.chars().filter(|character| !character.is_control()).take(200).collect();
+            return Err(PlatformError::Refused { method, status: status.as_u16(), reason });
+        }
+        // The text of a parse error may quote the answer, and the answer may be a key.
+        serde_json::from_slice(&bytes).map_err(|error| bad_answer(method, format!("other JSON ({:?})", error.classify())))
+    }
+
+    async fn exchange(&self, method: &'static str, body: Full<Bytes>) -> Result<(StatusCode, Zeroizing<Vec<u8>>), PlatformError> {
+        let stream = UnixStream::connect(&self.path)
+            .await
+            .map_err(|source| PlatformError::Connect { path: self.path.clone(), source })?;
+        let http = |source: Box<dyn std::error::Error + Send + Sync>| PlatformError::Http { method, source };
+        let (mut sender, connection) =
+            hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(|error| http(error.into()))?;
+        let request = Request::post(method)
+            .header(hyper::header::HOST, "localhost")
+            .header(hyper::header::CONTENT_TYPE, "application/json")
+            .body(body)
+            .map_err(|error| http(error.into()))?;
+        let exchange = async {
+            let response = sender.send_request(request).await.map_err(|error| http(error.into()))?;
+            let status = response.status();
+            let body = Limited::new(response.into_body(), MAX_ANSWER).collect().await.map_err(http)?;
+            Ok((status, Zeroizing::new(body.to_bytes().to_vec())))
+        };
+        tokio::pin!(exchange);
+        tokio::pin!(connection);
+        // The connection is driven here and nowhere else, so it ends with the call.
+        tokio::select! {
+            answer = &mut exchange => answer,
+            ended = &mut connection => match ended {
+                Ok(()) => exchange.await,
+                Err(error) => Err(http(error.into())),
+            },
+        }
+    }
+}
+
+fn bad_answer(method: &'static str, what: String) -> PlatformError {
+    PlatformError::Answer { method, what }
+}
