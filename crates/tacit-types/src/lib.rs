@@ -1,5 +1,6 @@
 #![doc = include_str!("../README.md")]
 
+pub mod chain;
 pub mod deployment;
 pub mod eip712;
 pub mod formats;
