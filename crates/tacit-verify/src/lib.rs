@@ -1,1 +1,19 @@
-//! tacit-verify
+#![doc = include_str!("../README.md")]
+
+mod anchor;
+mod bundle;
+mod error;
+mod evidence;
+mod json;
+mod judge;
+mod report;
+mod worker;
+
+pub use anchor::Anchor;
+pub use bundle::{VerifiedReceipt, Verifier, cluster_of, refuse_without_anchor};
+pub use error::VerifyError;
+pub use evidence::verify_evidence;
+pub use json::verify_json;
+pub use judge::Judge;
+pub use report::{Report, Step, StepName, TimeProof, Verdict};
+pub use worker::{CertifiedWorker, VerifiedWorker};
