@@ -1,0 +1,7 @@
+//! Whole logs on real folders and on stores that fail.
+
+mod attacks;
+mod crashes;
+mod faulty;
+mod full_disk;
+mod network;
