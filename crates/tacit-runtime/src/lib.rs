@@ -1,1 +1,25 @@
-//! tacit-runtime
+#![doc = include_str!("../README.md")]
+
+mod bindings;
+mod cache;
+pub mod call;
+pub mod egress;
+pub mod engine;
+mod error;
+pub mod host;
+mod image;
+pub mod limits;
+mod overlay;
+mod sandbox;
+mod trace;
+pub mod typescript;
+mod wasi;
+
+pub use call::{Call, CallOutcome, Clock, Effect, Failure, LogEntry, LogLevel, Output, RequestInfo, Write};
+pub use cache::CompiledCache;
+pub use egress::{AllowList, Egress, EgressError, EgressLimits, Network};
+pub use engine::{Engine, EngineConfig, Program};
+pub use error::RuntimeError;
+pub use host::{FetchRequest, FetchResponse, Host, HostError, Redirect};
+pub use image::digest as image_digest;
+pub use limits::{Limit, Limits};

@@ -1,0 +1,89 @@
+//! The powers that a function gets, as one trait.
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use zeroize::Zeroizing;
+
+/// Why the host did not do what it was asked; the author's code sees it as an error that it may catch.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum HostError {
+    /// The function may not.
+    #[error("{0}")]
+    Denied(String),
+    /// The request is wrong in itself.
+    #[error("{0}")]
+    Invalid(String),
+    /// The outside world failed.
+    #[error("{0}")]
+    Unavailable(String),
+}
+
+/// How an exchange treats redirects.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Redirect {
+    /// Goes where it is sent, each stop checked again.
+    #[default]
+    Follow,
+    /// Fails.
+    Error,
+    /// Hands the redirect to the author's code.
+    Manual,
+}
+
+/// An HTTP request of a function.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FetchRequest {
+    /// HTTP method.
+    pub method: String,
+    /// Absolute URL.
+    pub url: String,
+    /// Header fields.
+    pub headers: Vec<(String, String)>,
+    /// Body.
+    pub body: Option<Bytes>,
+    /// What to do with a redirect.
+    pub redirect: Redirect,
+}
+
+/// The answer to a [`FetchRequest`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FetchResponse {
+    /// HTTP status.
+    pub status: u16,
+    /// Header fields.
+    pub headers: Vec<(String, String)>,
+    /// Body.
+    pub body: Bytes,
+    /// The address that answered.
+    pub url: String,
+    /// Whether that is another one than was asked.
+    pub redirected: bool,
+    /// SHA-256 of the server's public key (SubjectPublicKeyInfo).
+    pub server_key: [u8; 32],
+}
+
+/// What a function can reach. The runtime keeps the writes of a call to itself and hands them out with the outcome,
+/// so a host only reads.
+#[async_trait]
+pub trait Host: Send + Sync + 'static {
+    /// The committed value of a key.
+    async fn state_get(&self, key: &str) -> Result<Option<Bytes>, HostError>;
+
+    /// Committed entries whose key begins with `prefix` and comes after `after`, in byte order, at most `limit`.
+    async fn state_list(&self, prefix: &str, after: Option<&str>, limit: usize) -> Result<Vec<(String, Bytes)>, HostError>;
+
+    /// A secret of the function.
+    async fn secret(&self, name: &str) -> Result<Option<Zeroizing<String>>, HostError>;
+
+    /// One exchange with the outside world; dropped when the call ends first. See [`crate::egress`].
+    async fn fetch(&self, request: FetchRequest) -> Result<FetchResponse, HostError>;
+
+    /// Microseconds since 1970.
+    fn now(&self) -> u64;
+
+    /// Sees each log line as it is written; the outcome holds them all.
+    fn log(&self, entry: &crate::LogEntry) {
+        let _ = entry;
+    }
+}

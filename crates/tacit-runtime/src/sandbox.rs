@@ -1,0 +1,383 @@
+//! What one sandbox holds on the host's side, and the world's imports over it.
+
+use std::collections::BTreeMap;
+use std::future::poll_fn;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::Poll;
+use std::time::Duration;
+
+use bytes::Bytes;
+use chacha20::ChaCha20Rng;
+use chacha20::rand_core::{Rng as _, SeedableRng as _};
+use sha2::{Digest as _, Sha256};
+use tacit_types::manifest::MethodKind;
+use tokio::task::JoinHandle;
+use wasmtime::ResourceLimiter;
+
+use crate::bindings::engine::tacit::function::{clock, http, log, request, secrets, state, types};
+use crate::bindings::function::tacit::function::random;
+use crate::call::{Call, Clock, Effect, LogEntry, LogLevel, RequestInfo, Write};
+use crate::host::{FetchRequest, FetchResponse, Host, HostError, Redirect};
+use crate::limits::{Limit, Limits};
+use crate::overlay::Overlay;
+
+/// Bytes of a key of state.
+const KEY: usize = 256;
+/// Bytes of a value of state.
+const VALUE: usize = 1 << 20;
+/// Entries of one page of state.
+const PAGE: u32 = 1000;
+/// Entries that a table may grow to.
+const TABLE: usize = 20_000;
+
+/// How far a call has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Phase {
+    /// The module is being compiled or loaded: it has no powers but a clock and its own randomness.
+    Loading,
+    /// The method runs.
+    Entered,
+}
+
+/// The host's side of one sandbox.
+pub(crate) struct Sandbox {
+    host: Arc<dyn Host>,
+    pub limits: Limits,
+    pub phase: Phase,
+    kind: MethodKind,
+    clock: Clock,
+    info: RequestInfo,
+    random: ChaCha20Rng,
+    pub host_calls: u64,
+    pub logs: Vec<LogEntry>,
+    logged: u64,
+    overlay: Overlay,
+    exchanges: BTreeMap<u32, Exchange>,
+    next_exchange: u32,
+    effects: BTreeMap<u32, Effect>,
+    /// The most linear memory so far, and the memory that instances began with.
+    pub memory: usize,
+}
+
+/// An exchange that runs; it ends with its handle.
+struct Exchange(JoinHandle<Result<FetchResponse, HostError>>);
+
+impl Drop for Exchange {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+impl Sandbox {
+    pub fn new(host: Arc<dyn Host>, call: Call) -> Self {
+        // The guest's own generator starts from the seed itself; this one must not repeat it.
+        let seed: [u8; 32] = Sha256::new().chain_update(b"tacit/random/host/1").chain_update(call.seed).finalize().into();
+        Self {
+            host,
+            limits: call.limits,
+            phase: Phase::Loading,
+            kind: call.kind,
+            clock: call.clock,
+            info: call.request,
+            random: ChaCha20Rng::from_seed(seed),
+            host_calls: 0,
+            logs: Vec::new(),
+            logged: 0,
+            overlay: Overlay::default(),
+            exchanges: BTreeMap::new(),
+            next_exchange: 0,
+            effects: BTreeMap::new(),
+            memory: 0,
+        }
+    }
+
+    /// What the call leaves: log lines, exchanges, writes.
+    pub fn finish(self) -> (Vec<LogEntry>, Vec<Effect>, Vec<Write>) {
+        (self.logs, self.effects.into_values().collect(), self.overlay.into_writes())
+    }
+
+    pub fn time(&self) -> u64 {
+        match self.clock {
+            Clock::Host => self.host.now(),
+            Clock::Fixed(now) => now,
+        }
+    }
+
+    pub fn random_bytes(&mut self, length: usize) -> Vec<u8> {
+        let mut bytes = vec![0; length];
+        self.random.fill_bytes(&mut bytes);
+        bytes
+    }
+
+    pub fn random_u64(&mut self) -> u64 {
+        self.random.next_u64()
+    }
+
+    /// Counts one call from the guest to the host.
+    pub fn counted(&mut self) -> wasmtime::Result<()> {
+        self.host_calls += 1;
+        if self.host_calls > self.limits.host_calls { Err(Limit::HostCalls.into()) } else { Ok(()) }
+    }
+
+    pub fn write_log(&mut self, level: LogLevel, message: String) -> wasmtime::Result<()> {
+        self.logged += message.len() as u64 + 16;
+        if self.logged > self.limits.log_bytes {
+            return Err(Limit::LogBytes.into());
+        }
+        let entry = LogEntry { time: self.time(), level, message };
+        self.host.log(&entry);
+        self.logs.push(entry);
+        Ok(())
+    }
+
+    /// Refuses powers to a module that is only being loaded.
+    fn entered(&self, what: &str) -> Result<(), types::HostError> {
+        match self.phase {
+            Phase::Entered => Ok(()),
+            Phase::Loading => Err(types::HostError::Denied(format!("{what} cannot be used while the module loads; use it inside a method"))),
+        }
+    }
+
+    fn writable(&self, key: &str) -> Result<(), types::HostError> {
+        self.entered("state")?;
+        match self.kind {
+            MethodKind::Query => Err(types::HostError::ReadOnly),
+            MethodKind::Command => key_fits(key),
+        }
+    }
+
+    fn put(&mut self, key: String, value: Option<Bytes>) -> wasmtime::Result<()> {
+        self.overlay.put(key, value);
+        if self.overlay.written() > self.limits.state_bytes { Err(Limit::StateBytes.into()) } else { Ok(()) }
+    }
+
+    /// Notes what an exchange brought, and puts it into the guest's words.
+    fn received(&mut self, id: u32, result: Result<Result<FetchResponse, HostError>, tokio::task::JoinError>) -> Result<http::Response, types::HostError> {
+        let response = result.map_err(|_| types::HostError::Unavailable("the exchange was cut off".into()))??;
+        if let Some(effect) = self.effects.get_mut(&id) {
+            effect.status = response.status;
+            effect.response = Sha256::digest(&response.body).into();
+            effect.server_key = response.server_key;
+        }
+        Ok(http::Response { status: response.status, headers: response.headers, body: response.body.into(), url: response.url, redirected: response.redirected })
+    }
+
+    fn savepoint(&mut self, change: impl FnOnce(&mut Overlay) -> bool, refusal: &str) -> wasmtime::Result<Result<(), types::HostError>> {
+        self.counted()?;
+        Ok(self.entered("state").and_then(|()| if change(&mut self.overlay) { Ok(()) } else { Err(types::HostError::Invalid(refusal.to_owned())) }))
+    }
+}
+
+fn key_fits(key: &str) -> Result<(), types::HostError> {
+    if key.is_empty() || key.len() > KEY {
+        return Err(types::HostError::Invalid(format!("a key of state has 1 to {KEY} bytes, this one has {}", key.len())));
+    }
+    Ok(())
+}
+
+impl From<HostError> for types::HostError {
+    fn from(error: HostError) -> Self {
+        match error {
+            HostError::Denied(message) => Self::Denied(message),
+            HostError::Invalid(message) => Self::Invalid(message),
+            HostError::Unavailable(message) => Self::Unavailable(message),
+        }
+    }
+}
+
+impl types::Host for Sandbox {}
+
+impl state::Host for Sandbox {
+    async fn get(&mut self, key: String) -> wasmtime::Result<Result<Option<Vec<u8>>, types::HostError>> {
+        self.counted()?;
+        if let Err(error) = self.entered("state").and_then(|()| key_fits(&key)) {
+            return Ok(Err(error));
+        }
+        if let Some(value) = self.overlay.get(&key) {
+            return Ok(Ok(value.as_ref().map(|value| value.to_vec())));
+        }
+        let value = self.host.state_get(&key).await;
+        Ok(value.map(|value| value.map(|value| value.to_vec())).map_err(Into::into))
+    }
+
+    async fn set(&mut self, key: String, value: Vec<u8>) -> wasmtime::Result<Result<(), types::HostError>> {
+        self.counted()?;
+        if let Err(error) = self.writable(&key) {
+            return Ok(Err(error));
+        }
+        if value.len() > VALUE {
+            return Ok(Err(types::HostError::Invalid(format!("a value of state has at most {VALUE} bytes, this one has {}", value.len()))));
+        }
+        self.put(key, Some(value.into())).map(Ok)
+    }
+
+    async fn delete(&mut self, key: String) -> wasmtime::Result<Result<(), types::HostError>> {
+        self.counted()?;
+        if let Err(error) = self.writable(&key) {
+            return Ok(Err(error));
+        }
+        self.put(key, None).map(Ok)
+    }
+
+    async fn list(&mut self, prefix: String, after: Option<String>, limit: u32) -> wasmtime::Result<Result<Vec<(String, Vec<u8>)>, types::HostError>> {
+        self.counted()?;
+        if let Err(error) = self.entered("state") {
+            return Ok(Err(error));
+        }
+        if limit == 0 || limit > PAGE {
+            return Ok(Err(types::HostError::Invalid(format!("a page of state has 1 to {PAGE} entries, not {limit}"))));
+        }
+        let entries = self.overlay.list(&*self.host, &prefix, after.as_deref(), limit as usize).await;
+        Ok(entries.map(|entries| entries.into_iter().map(|(key, value)| (key, value.to_vec())).collect()).map_err(Into::into))
+    }
+
+    async fn begin(&mut self) -> wasmtime::Result<Result<(), types::HostError>> {
+        self.savepoint(Overlay::begin, "transactions are nested too deeply")
+    }
+
+    async fn commit(&mut self) -> wasmtime::Result<Result<(), types::HostError>> {
+        self.savepoint(Overlay::commit, "no transaction is open")
+    }
+
+    async fn rollback(&mut self) -> wasmtime::Result<Result<(), types::HostError>> {
+        self.savepoint(Overlay::rollback, "no transaction is open")
+    }
+}
+
+impl secrets::Host for Sandbox {
+    async fn get(&mut self, name: String) -> wasmtime::Result<Result<Option<String>, types::HostError>> {
+        self.counted()?;
+        if let Err(error) = self.entered("secrets") {
+            return Ok(Err(error));
+        }
+        let secret = self.host.secret(&name).await;
+        Ok(secret.map(|secret| secret.map(|secret| secret.as_str().to_owned())).map_err(Into::into))
+    }
+}
+
+impl http::Host for Sandbox {
+    async fn start_fetch(&mut self, request: http::Request) -> wasmtime::Result<Result<u32, types::HostError>> {
+        self.counted()?;
+        if let Err(error) = self.entered("fetch") {
+            return Ok(Err(error));
+        }
+        if matches!(self.clock, Clock::Fixed(_)) {
+            return Ok(Err(types::HostError::Denied("a deterministic method has no network".into())));
+        }
+        if self.exchanges.len() >= self.limits.open_fetches as usize {
+            return Err(Limit::OpenFetches.into());
+        }
+        let id = self.next_exchange;
+        self.next_exchange += 1;
+        let nothing: [u8; 32] = Sha256::digest(b"").into();
+        let effect = Effect { method: request.method.clone(), url: Sha256::digest(&request.url).into(), status: 0, response: nothing, server_key: [0; 32] };
+        self.effects.insert(id, effect);
+        let request = FetchRequest {
+            method: request.method,
+            url: request.url,
+            headers: request.headers,
+            body: request.body.map(Bytes::from),
+            redirect: match request.redirect {
+                http::Redirect::Follow => Redirect::Follow,
+                http::Redirect::Error => Redirect::Error,
+                http::Redirect::Manual => Redirect::Manual,
+            },
+        };
+        let host = Arc::clone(&self.host);
+        self.exchanges.insert(id, Exchange(tokio::spawn(async move { host.fetch(request).await })));
+        Ok(Ok(id))
+    }
+
+    async fn wait_any(&mut self, ids: Vec<u32>, deadline: Option<u64>) -> wasmtime::Result<Option<(u32, Result<http::Response, types::HostError>)>> {
+        self.counted()?;
+        if let Clock::Fixed(now) = &mut self.clock {
+            // Nobody is outside: the deadline is the only thing that can come.
+            if let Some(deadline) = deadline {
+                *now = deadline.max(*now);
+            }
+            return Ok(None);
+        }
+        let until = deadline.map(|deadline| Duration::from_micros(deadline.saturating_sub(self.time())));
+        if until.is_none() && !ids.iter().any(|id| self.exchanges.contains_key(id)) {
+            return Ok(None);
+        }
+        let exchanges = &mut self.exchanges;
+        let done = poll_fn(|context| {
+            for id in &ids {
+                if let Some(exchange) = exchanges.get_mut(id)
+                    && let Poll::Ready(result) = Pin::new(&mut exchange.0).poll(context)
+                {
+                    exchanges.remove(id);
+                    return Poll::Ready((*id, result));
+                }
+            }
+            Poll::Pending
+        });
+        let done = match until {
+            Some(until) => tokio::time::timeout(until, done).await.ok(),
+            None => Some(done.await),
+        };
+        Ok(done.map(|(id, result)| (id, self.received(id, result))))
+    }
+
+    fn cancel(&mut self, id: u32) -> wasmtime::Result<()> {
+        self.counted()?;
+        self.exchanges.remove(&id);
+        Ok(())
+    }
+}
+
+impl log::Host for Sandbox {
+    fn write(&mut self, level: log::Level, message: String) -> wasmtime::Result<()> {
+        self.counted()?;
+        let level = match level {
+            log::Level::Debug => LogLevel::Debug,
+            log::Level::Info => LogLevel::Info,
+            log::Level::Warn => LogLevel::Warn,
+            log::Level::Error => LogLevel::Error,
+        };
+        self.write_log(level, message)
+    }
+}
+
+impl clock::Host for Sandbox {
+    fn now(&mut self) -> wasmtime::Result<u64> {
+        self.counted()?;
+        Ok(self.time())
+    }
+}
+
+impl random::Host for Sandbox {
+    fn bytes(&mut self, length: u32) -> wasmtime::Result<Vec<u8>> {
+        self.counted()?;
+        if u64::from(length) > self.limits.memory {
+            return Err(Limit::Memory.into());
+        }
+        Ok(self.random_bytes(length as usize))
+    }
+}
+
+impl request::Host for Sandbox {
+    fn current(&mut self) -> wasmtime::Result<request::Info> {
+        self.counted()?;
+        let info = self.info.clone();
+        Ok(request::Info { caller: info.caller, call_id: info.call_id, method: info.method, deadline: info.deadline, trigger: info.trigger, version: info.version })
+    }
+}
+
+impl ResourceLimiter for Sandbox {
+    fn memory_growing(&mut self, current: usize, desired: usize, maximum: Option<usize>) -> wasmtime::Result<bool> {
+        // What a module begins with is bounded by the pool; the limit is about what a call asks for.
+        if current > 0 && (desired as u64 > self.limits.memory || maximum.is_some_and(|maximum| desired > maximum)) {
+            return Err(Limit::Memory.into());
+        }
+        self.memory = self.memory.max(desired);
+        Ok(true)
+    }
+
+    fn table_growing(&mut self, current: usize, desired: usize, _maximum: Option<usize>) -> wasmtime::Result<bool> {
+        // Tables begin with their functions; a program has no reason to grow them far.
+        if current > 0 && desired > TABLE { Err(Limit::Memory.into()) } else { Ok(true) }
+    }
+}

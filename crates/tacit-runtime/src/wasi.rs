@@ -1,0 +1,52 @@
+//! The little of WASI that a Rust standard library asks for: an empty environment, seeded randomness, the call's clock.
+//! Everything else that it imports is there so that the component links, and ends the call when it is used.
+
+use wasmtime::StoreContextMut;
+use wasmtime::component::{Component, Linker};
+
+use crate::sandbox::Sandbox;
+
+/// Whether an import is of WASI 0.2, which the standard library of `wasm32-wasip2` brings along.
+pub(crate) fn is_known(name: &str) -> bool {
+    name.strip_prefix("wasi:").is_some_and(|rest| rest.split_once('@').is_some_and(|(_, version)| version.starts_with("0.2.")))
+}
+
+/// Links what a component imports of WASI.
+pub(crate) fn link(linker: &mut Linker<Sandbox>, component: &Component) -> wasmtime::Result<()> {
+    let engine = component.engine().clone();
+    for (name, _) in component.component_type().imports(&engine) {
+        let Some((interface, _)) = name.split_once('@') else { continue };
+        match interface {
+            "wasi:cli/environment" => {
+                let mut instance = linker.instance(name)?;
+                instance.func_wrap("get-environment", |_: StoreContextMut<'_, Sandbox>, (): ()| Ok((Vec::<(String, String)>::new(),)))?;
+                instance.func_wrap("get-arguments", |_: StoreContextMut<'_, Sandbox>, (): ()| Ok((Vec::<String>::new(),)))?;
+                instance.func_wrap("initial-cwd", |_: StoreContextMut<'_, Sandbox>, (): ()| Ok((None::<String>,)))?;
+            }
+            "wasi:random/random" | "wasi:random/insecure" => {
+                let mut instance = linker.instance(name)?;
+                let prefix = if interface.ends_with("insecure") { "get-insecure-random" } else { "get-random" };
+                instance.func_wrap(&format!("{prefix}-bytes"), |mut store: StoreContextMut<'_, Sandbox>, (length,): (u64,)| {
+                    let sandbox = store.data_mut();
+                    sandbox.counted()?;
+                    if length > sandbox.limits.memory {
+                        return Err(crate::Limit::Memory.into());
+                    }
+                    Ok((sandbox.random_bytes(length as usize),))
+                })?;
+                instance.func_wrap(&format!("{prefix}-u64"), |mut store: StoreContextMut<'_, Sandbox>, (): ()| {
+                    store.data_mut().counted()?;
+                    Ok((store.data_mut().random_u64(),))
+                })?;
+            }
+            "wasi:random/insecure-seed" => {
+                linker.instance(name)?.func_wrap("insecure-seed", |mut store: StoreContextMut<'_, Sandbox>, (): ()| {
+                    store.data_mut().counted()?;
+                    Ok(((store.data_mut().random_u64(), store.data_mut().random_u64()),))
+                })?;
+            }
+            _ => {}
+        }
+    }
+    linker.define_unknown_imports_as_traps(component)
+}
