@@ -2,6 +2,7 @@
 
 pub mod blobs;
 pub mod calls;
+pub mod gatekeeper;
 pub mod headers;
 pub mod identity;
 pub mod limits;

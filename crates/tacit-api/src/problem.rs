@@ -79,6 +79,8 @@ problems! {
     UnsupportedMediaType = 415 "unsupported-media-type" "The route does not take this media type";
     /// The blob's bytes do not have the digest in its address.
     DigestMismatch = 422 "digest-mismatch" "The bytes do not have this digest";
+    /// The gatekeeper does not agree to this founding of a cluster.
+    GenesisRefused = 422 "genesis-refused" "The gatekeeper does not agree to this genesis";
     /// The module or the manifest cannot be run.
     InvalidCode = 422 "invalid-code" "The function's code or manifest cannot be run";
     /// The client sent more requests than its share.
@@ -97,6 +99,8 @@ problems! {
     WorkerUnreachable = 503 "worker-unreachable" "The worker cannot be reached";
     /// The node has not been admitted yet, or its certificate ended.
     NotCertified = 503 "not-certified" "The worker has no live certificate";
+    /// The gatekeeper does not belong to a cluster yet.
+    NotFounded = 503 "not-founded" "The cluster is not founded yet";
     /// The home chain does not answer or is too old.
     ChainUnavailable = 503 "chain-unavailable" "The home chain cannot be read";
     /// Fewer gatekeepers than needed answer.

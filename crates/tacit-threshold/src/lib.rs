@@ -1,6 +1,7 @@
 #![doc = include_str!("../README.md")]
 
 pub mod collect;
+pub mod dealing;
 mod error;
 mod lease;
 mod record;
