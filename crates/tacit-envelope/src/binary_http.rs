@@ -116,14 +116,7 @@ impl Request {
     pub fn encode_framed(&self, framing: Framing) -> Result<Vec<u8>, EnvelopeError> {
         self.check()?;
         let mut out = Vec::with_capacity(self.body.len() + 512);
-        push(
-            &mut out,
-            if framing == Framing::KnownLength {
-                0
-            } else {
-                2
-            },
-        );
+        push(&mut out, if framing == Framing::KnownLength { 0 } else { 2 });
         for part in [&self.method, &self.scheme, &self.authority, &self.path] {
             push_bytes(&mut out, part.as_bytes());
         }
@@ -149,15 +142,7 @@ impl Request {
         let (method, scheme) = (control("method")?, control("scheme")?);
         let (authority, path) = (control("authority")?, control("path")?);
         let (headers, body, trailers) = decode_rest(&mut reader, framing, limits)?;
-        let request = Self {
-            method,
-            scheme,
-            authority,
-            path,
-            headers,
-            body,
-            trailers,
-        };
+        let request = Self { method, scheme, authority, path, headers, body, trailers };
         request.check()?;
         Ok(request)
     }
@@ -184,12 +169,7 @@ impl Request {
 impl Response {
     /// A response without fields and body.
     pub fn new(status: u16) -> Self {
-        Self {
-            status,
-            headers: Fields::new(),
-            body: Vec::new(),
-            trailers: Fields::new(),
-        }
+        Self { status, headers: Fields::new(), body: Vec::new(), trailers: Fields::new() }
     }
 
     /// The same response with one more header field.
@@ -227,14 +207,7 @@ impl Response {
             return Err(EnvelopeError::Malformed("status"));
         }
         let mut out = Vec::with_capacity(self.body.len() + 512);
-        push(
-            &mut out,
-            if framing == Framing::KnownLength {
-                1
-            } else {
-                3
-            },
-        );
+        push(&mut out, if framing == Framing::KnownLength { 1 } else { 3 });
         push(&mut out, u64::from(self.status));
         encode_rest(&mut out, framing, &self.headers, &self.body, &self.trailers)?;
         Ok(out)
@@ -259,20 +232,12 @@ impl Response {
                 }
                 200..=599 => {
                     let (headers, body, trailers) = decode_rest(&mut reader, framing, limits)?;
-                    return Ok(Self {
-                        status: status as u16,
-                        headers,
-                        body,
-                        trailers,
-                    });
+                    return Ok(Self { status: status as u16, headers, body, trailers });
                 }
                 _ => return Err(EnvelopeError::Malformed("status")),
             }
         }
-        Err(EnvelopeError::TooLarge {
-            what: "number of informational responses",
-            limit: limits.informational,
-        })
+        Err(EnvelopeError::TooLarge { what: "number of informational responses", limit: limits.informational })
     }
 }
 
@@ -319,11 +284,8 @@ fn decode_rest(
     framing: Framing,
     limits: &Limits,
 ) -> Result<(Fields, Vec<u8>, Fields), EnvelopeError> {
-    let headers = if reader.is_empty() {
-        Fields::new()
-    } else {
-        decode_fields(reader, framing, limits.headers, limits.fields)?
-    };
+    let headers =
+        if reader.is_empty() { Fields::new() } else { decode_fields(reader, framing, limits.headers, limits.fields)? };
     let mut body = Vec::new();
     if !reader.is_empty() {
         match framing {
@@ -337,11 +299,8 @@ fn decode_rest(
             },
         }
     }
-    let trailers = if reader.is_empty() {
-        Fields::new()
-    } else {
-        decode_fields(reader, framing, limits.trailers, limits.fields)?
-    };
+    let trailers =
+        if reader.is_empty() { Fields::new() } else { decode_fields(reader, framing, limits.trailers, limits.fields)? };
     if reader.rest().iter().any(|byte| *byte != 0) {
         return Err(EnvelopeError::Malformed("padding"));
     }
@@ -356,10 +315,7 @@ mod tests {
     fn request_of_rfc_9458() {
         let bytes = hex::decode("00034745540568747470730b6578616d706c652e636f6d012f").unwrap();
         let request = Request::decode(&bytes, &Limits::default()).unwrap();
-        assert_eq!(
-            (request.method.as_str(), request.authority.as_str()),
-            ("GET", "example.com")
-        );
+        assert_eq!((request.method.as_str(), request.authority.as_str()), ("GET", "example.com"));
     }
 
     #[test]
@@ -371,10 +327,7 @@ mod tests {
         let response = Response::decode(&bytes, &Limits::default()).unwrap();
         assert_eq!(response, Response::new(200).body(b"ok".to_vec()));
         let many = [vec![1], one.repeat(20)].concat();
-        assert!(matches!(
-            Response::decode(&many, &Limits::default()),
-            Err(EnvelopeError::TooLarge { .. })
-        ));
+        assert!(matches!(Response::decode(&many, &Limits::default()), Err(EnvelopeError::TooLarge { .. })));
     }
 
     #[test]
@@ -383,34 +336,13 @@ mod tests {
             assert_eq!(request.encode(), Err(EnvelopeError::Malformed(what)));
         };
         let plain = || Request::post("function", "/a");
-        check(
-            Request {
-                method: "PO ST".into(),
-                ..plain()
-            },
-            "method",
-        );
-        check(
-            Request {
-                path: "/a b".into(),
-                ..plain()
-            },
-            "path",
-        );
-        check(
-            Request {
-                authority: "a\r\n".into(),
-                ..plain()
-            },
-            "authority",
-        );
+        check(Request { method: "PO ST".into(), ..plain() }, "method");
+        check(Request { path: "/a b".into(), ..plain() }, "path");
+        check(Request { authority: "a\r\n".into(), ..plain() }, "authority");
         check(plain().header("Upper", "x"), "field name");
         check(plain().header(":path", "x"), "field name");
         check(plain().header("x", "a\r\nb: c"), "field value");
         check(plain().header("x", " a"), "field value");
-        assert_eq!(
-            Response::new(199).encode(),
-            Err(EnvelopeError::Malformed("status"))
-        );
+        assert_eq!(Response::new(199).encode(), Err(EnvelopeError::Malformed("status")));
     }
 }

@@ -36,13 +36,8 @@ pub fn seal_chunked_request(
     config: &KeyConfig,
 ) -> Result<(Vec<u8>, RequestChunkSealer), EnvelopeError> {
     let header = config.header();
-    let (enc, context) = config
-        .public
-        .encapsulate(rng, &info(REQUEST_LABEL, &header))?;
-    Ok((
-        [header.as_slice(), &enc].concat(),
-        RequestChunkSealer { context, enc },
-    ))
+    let (enc, context) = config.public.encapsulate(rng, &info(REQUEST_LABEL, &header))?;
+    Ok(([header.as_slice(), &enc].concat(), RequestChunkSealer { context, enc }))
 }
 
 impl RequestChunkSealer {
@@ -58,10 +53,7 @@ impl RequestChunkSealer {
     ///
     /// # Errors
     /// [`EnvelopeError::TooLarge`] above [`MAX_CHUNK`].
-    pub fn finish(
-        mut self,
-        plaintext: &[u8],
-    ) -> Result<(Vec<u8>, ResponseChunkOpener), EnvelopeError> {
+    pub fn finish(mut self, plaintext: &[u8]) -> Result<(Vec<u8>, ResponseChunkOpener), EnvelopeError> {
         let sealed = self.context.seal(FINAL, last_chunk(plaintext)?)?;
         let opener = ResponseChunkOpener {
             start: Some((self.context.export(RESPONSE_LABEL), self.enc)),
@@ -91,11 +83,7 @@ impl KeyPair {
         if !reader.is_empty() {
             return Err(EnvelopeError::Trailing("encapsulated key"));
         }
-        Ok(RequestChunkOpener {
-            context,
-            enc,
-            frames: Frames::default(),
-        })
+        Ok(RequestChunkOpener { context, enc, frames: Frames::default() })
     }
 
     /// How many bytes of a chunked request stand before its first chunk.
@@ -178,11 +166,7 @@ impl ResponseChunkOpener {
                 return Ok(Vec::new());
             };
             let (secret, enc) = self.start.take().ok_or(EnvelopeError::StreamOver)?;
-            self.key = Some(ChunkKey::new(ResponseKey::derive(
-                &secret,
-                &enc,
-                &response_nonce,
-            )));
+            self.key = Some(ChunkKey::new(ResponseKey::derive(&secret, &enc, &response_nonce)));
         }
         let mut plain = Vec::new();
         if let Some(key) = &mut self.key {
@@ -212,55 +196,28 @@ struct ChunkKey {
 
 impl ChunkKey {
     fn new(derived: ResponseKey) -> Self {
-        Self {
-            cipher: Aes128Gcm::new((&*derived.key).into()),
-            nonce: derived.nonce,
-            counter: 0,
-        }
+        Self { cipher: Aes128Gcm::new((&*derived.key).into()), nonce: derived.nonce, counter: 0 }
     }
 
     fn next_nonce(&mut self) -> Result<[u8; NONCE], EnvelopeError> {
         let mut nonce = self.nonce;
-        for (byte, count) in nonce[NONCE - 8..]
-            .iter_mut()
-            .zip(self.counter.to_be_bytes())
-        {
+        for (byte, count) in nonce[NONCE - 8..].iter_mut().zip(self.counter.to_be_bytes()) {
             *byte ^= count;
         }
-        self.counter = self
-            .counter
-            .checked_add(1)
-            .ok_or(EnvelopeError::StreamOver)?;
+        self.counter = self.counter.checked_add(1).ok_or(EnvelopeError::StreamOver)?;
         Ok(nonce)
     }
 
     fn seal(&mut self, aad: &[u8], plaintext: &[u8]) -> Result<Vec<u8>, EnvelopeError> {
         let nonce = self.next_nonce()?;
         self.cipher
-            .encrypt(
-                (&nonce).into(),
-                Payload {
-                    msg: plaintext,
-                    aad,
-                },
-            )
-            .map_err(|_| EnvelopeError::TooLarge {
-                what: "chunk",
-                limit: MAX_CHUNK,
-            })
+            .encrypt((&nonce).into(), Payload { msg: plaintext, aad })
+            .map_err(|_| EnvelopeError::TooLarge { what: "chunk", limit: MAX_CHUNK })
     }
 
     fn open(&mut self, aad: &[u8], ciphertext: &[u8]) -> Result<Vec<u8>, EnvelopeError> {
         let nonce = self.next_nonce()?;
-        self.cipher
-            .decrypt(
-                (&nonce).into(),
-                Payload {
-                    msg: ciphertext,
-                    aad,
-                },
-            )
-            .map_err(|_| EnvelopeError::Tampered)
+        self.cipher.decrypt((&nonce).into(), Payload { msg: ciphertext, aad }).map_err(|_| EnvelopeError::Tampered)
     }
 }
 
@@ -279,10 +236,7 @@ impl Frames {
 
     fn check_last(&self) -> Result<(), EnvelopeError> {
         if self.last && self.buffer.len() > MAX_CHUNK + TAG {
-            return Err(EnvelopeError::TooLarge {
-                what: "final chunk",
-                limit: MAX_CHUNK,
-            });
+            return Err(EnvelopeError::TooLarge { what: "final chunk", limit: MAX_CHUNK });
         }
         Ok(())
     }
@@ -313,10 +267,7 @@ impl Frames {
         let length = usize::try_from(length)
             .ok()
             .filter(|length| *length <= limit)
-            .ok_or(EnvelopeError::TooLarge {
-                what: "chunk",
-                limit,
-            })?;
+            .ok_or(EnvelopeError::TooLarge { what: "chunk", limit })?;
         if length < TAG {
             return Err(EnvelopeError::Truncated("chunk"));
         }
@@ -348,10 +299,7 @@ fn chunk(plaintext: &[u8]) -> Result<&[u8], EnvelopeError> {
 
 fn last_chunk(plaintext: &[u8]) -> Result<&[u8], EnvelopeError> {
     if plaintext.len() > MAX_CHUNK {
-        return Err(EnvelopeError::TooLarge {
-            what: "chunk",
-            limit: MAX_CHUNK,
-        });
+        return Err(EnvelopeError::TooLarge { what: "chunk", limit: MAX_CHUNK });
     }
     Ok(plaintext)
 }

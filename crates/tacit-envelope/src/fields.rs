@@ -28,9 +28,7 @@ impl Fields {
 
     /// All fields in order.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &[u8])> {
-        self.0
-            .iter()
-            .map(|(name, value)| (name.as_str(), value.as_slice()))
+        self.0.iter().map(|(name, value)| (name.as_str(), value.as_slice()))
     }
 
     /// How many fields there are.
@@ -65,11 +63,7 @@ impl Fields {
         Ok(())
     }
 
-    pub(crate) fn decode_known(
-        reader: &mut Reader<'_>,
-        bytes: usize,
-        count: usize,
-    ) -> Result<Self, EnvelopeError> {
+    pub(crate) fn decode_known(reader: &mut Reader<'_>, bytes: usize, count: usize) -> Result<Self, EnvelopeError> {
         let mut section = Reader::new(reader.bytes(bytes, "field section")?);
         let mut fields = Self::new();
         while !section.is_empty() {
@@ -93,10 +87,7 @@ impl Fields {
             }
             fields.read_line(name, reader, bytes, count)?;
             if start - reader.rest().len() > bytes {
-                return Err(EnvelopeError::TooLarge {
-                    what: "field section",
-                    limit: bytes,
-                });
+                return Err(EnvelopeError::TooLarge { what: "field section", limit: bytes });
             }
         }
     }
@@ -109,10 +100,7 @@ impl Fields {
         count: usize,
     ) -> Result<(), EnvelopeError> {
         if self.0.len() >= count {
-            return Err(EnvelopeError::TooLarge {
-                what: "number of fields",
-                limit: count,
-            });
+            return Err(EnvelopeError::TooLarge { what: "number of fields", limit: count });
         }
         let value = reader.bytes(bytes, "field value")?;
         check_field(name, value)?;
@@ -128,18 +116,12 @@ pub(crate) fn is_token(byte: u8) -> bool {
 }
 
 fn check_field(name: &[u8], value: &[u8]) -> Result<(), EnvelopeError> {
-    let name_ok = !name.is_empty()
-        && name
-            .iter()
-            .all(|byte| is_token(*byte) && !byte.is_ascii_uppercase());
+    let name_ok = !name.is_empty() && name.iter().all(|byte| is_token(*byte) && !byte.is_ascii_uppercase());
     if !name_ok {
         return Err(EnvelopeError::Malformed("field name"));
     }
     let edge = |byte: Option<&u8>| matches!(byte, Some(b' ' | b'\t'));
-    if value.iter().any(|byte| matches!(byte, 0 | b'\r' | b'\n'))
-        || edge(value.first())
-        || edge(value.last())
-    {
+    if value.iter().any(|byte| matches!(byte, 0 | b'\r' | b'\n')) || edge(value.first()) || edge(value.last()) {
         return Err(EnvelopeError::Malformed("field value"));
     }
     Ok(())

@@ -13,11 +13,7 @@ pub struct KeyConfig {
 
 impl std::fmt::Debug for KeyConfig {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        formatter
-            .debug_struct("KeyConfig")
-            .field("id", &self.id)
-            .field("kem", &self.kem())
-            .finish_non_exhaustive()
+        formatter.debug_struct("KeyConfig").field("id", &self.id).field("kem", &self.kem()).finish_non_exhaustive()
     }
 }
 
@@ -54,38 +50,21 @@ impl KeyConfig {
         let mut reader = Reader::new(bytes);
         let id = reader.u8("key identifier")?;
         let kem_id = reader.u16("KEM identifier")?;
-        let kem = Kem::from_id(kem_id).ok_or(EnvelopeError::UnknownSuite {
-            kem: kem_id,
-            kdf: KDF_ID,
-            aead: AEAD_ID,
-        })?;
+        let kem =
+            Kem::from_id(kem_id).ok_or(EnvelopeError::UnknownSuite { kem: kem_id, kdf: KDF_ID, aead: AEAD_ID })?;
         let public = PublicKey::parse(kem, reader.take(kem.public_key_length(), "public key")?)?;
         let length = usize::from(reader.u16("symmetric algorithms")?);
         if length == 0 || length % 4 != 0 {
-            return Err(EnvelopeError::KeyConfig(
-                "length of the symmetric algorithms",
-            ));
+            return Err(EnvelopeError::KeyConfig("length of the symmetric algorithms"));
         }
         let suites = reader.take(length, "symmetric algorithms")?;
         if !reader.is_empty() {
             return Err(EnvelopeError::Trailing("key configuration"));
         }
-        let pair = |suite: &[u8]| {
-            (
-                u16::from_be_bytes([suite[0], suite[1]]),
-                u16::from_be_bytes([suite[2], suite[3]]),
-            )
-        };
-        if !suites
-            .chunks_exact(4)
-            .any(|suite| pair(suite) == (KDF_ID, AEAD_ID))
-        {
+        let pair = |suite: &[u8]| (u16::from_be_bytes([suite[0], suite[1]]), u16::from_be_bytes([suite[2], suite[3]]));
+        if !suites.chunks_exact(4).any(|suite| pair(suite) == (KDF_ID, AEAD_ID)) {
             let (kdf, aead) = pair(&suites[..4]);
-            return Err(EnvelopeError::UnknownSuite {
-                kem: kem_id,
-                kdf,
-                aead,
-            });
+            return Err(EnvelopeError::UnknownSuite { kem: kem_id, kdf, aead });
         }
         Ok(Self { id, public })
     }
@@ -98,11 +77,7 @@ impl KeyConfig {
 
 /// Key identifier and suite in front of a sealed request.
 pub(crate) fn header(id: u8, kem: Kem) -> [u8; 7] {
-    let ([k0, k1], [d0, d1], [a0, a1]) = (
-        kem.id().to_be_bytes(),
-        KDF_ID.to_be_bytes(),
-        AEAD_ID.to_be_bytes(),
-    );
+    let ([k0, k1], [d0, d1], [a0, a1]) = (kem.id().to_be_bytes(), KDF_ID.to_be_bytes(), AEAD_ID.to_be_bytes());
     [id, k0, k1, d0, d1, a0, a1]
 }
 

@@ -12,8 +12,7 @@ mod varint;
 
 pub use binary_http::{Framing, Limits, Request, Response};
 pub use chunked::{
-    MAX_CHUNK, RequestChunkOpener, RequestChunkSealer, ResponseChunkOpener, ResponseChunkSealer,
-    seal_chunked_request,
+    MAX_CHUNK, RequestChunkOpener, RequestChunkSealer, ResponseChunkOpener, ResponseChunkSealer, seal_chunked_request,
 };
 pub use error::EnvelopeError;
 pub use fields::Fields;

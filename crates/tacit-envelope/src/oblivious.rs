@@ -24,29 +24,18 @@ impl KeyPair {
     /// Makes a fresh key pair with that identifier.
     pub fn generate(rng: &mut impl CryptoRng, id: u8, kem: Kem) -> Self {
         let (private, public) = PrivateKey::generate(rng, kem);
-        Self {
-            id,
-            private,
-            public,
-        }
+        Self { id, private, public }
     }
 
     #[cfg(test)]
     pub(crate) fn from_x25519(id: u8, private: &[u8]) -> Self {
         let (private, public) = PrivateKey::parse_x25519(private).unwrap();
-        Self {
-            id,
-            private,
-            public,
-        }
+        Self { id, private, public }
     }
 
     /// The public half, to be put into a keyset.
     pub fn config(&self) -> KeyConfig {
-        KeyConfig {
-            id: self.id,
-            public: self.public.clone(),
-        }
+        KeyConfig { id: self.id, public: self.public.clone() }
     }
 
     /// Opens a sealed request, and gives what seals the response to it.
@@ -61,21 +50,11 @@ impl KeyPair {
             return Err(EnvelopeError::Truncated("sealed request"));
         }
         let plain = context.open(b"", reader.rest())?;
-        Ok((
-            plain,
-            ResponseSealer {
-                secret: context.export(RESPONSE_LABEL),
-                enc,
-            },
-        ))
+        Ok((plain, ResponseSealer { secret: context.export(RESPONSE_LABEL), enc }))
     }
 
     /// Reads the header and the encapsulated key, and sets up the context.
-    pub(crate) fn accept(
-        &self,
-        reader: &mut Reader<'_>,
-        label: &[u8],
-    ) -> Result<(Vec<u8>, Recipient), EnvelopeError> {
+    pub(crate) fn accept(&self, reader: &mut Reader<'_>, label: &[u8]) -> Result<(Vec<u8>, Recipient), EnvelopeError> {
         let found = reader.u8("key identifier")?;
         let (kem, kdf, aead) = (reader.u16("KEM")?, reader.u16("KDF")?, reader.u16("AEAD")?);
         let suite = Kem::from_id(kem).filter(|_| (kdf, aead) == (KDF_ID, AEAD_ID));
@@ -83,18 +62,13 @@ impl KeyPair {
             return Err(EnvelopeError::UnknownSuite { kem, kdf, aead });
         };
         if found != self.id {
-            return Err(EnvelopeError::WrongKeyId {
-                expected: self.id,
-                found,
-            });
+            return Err(EnvelopeError::WrongKeyId { expected: self.id, found });
         }
         if kem_found != self.public.kem() {
             return Err(EnvelopeError::UnknownSuite { kem, kdf, aead });
         }
         let enc = reader.take(kem_found.encapsulated_length(), "encapsulated key")?;
-        let context = self
-            .private
-            .decapsulate(enc, &info(label, &header(found, kem_found)))?;
+        let context = self.private.decapsulate(enc, &info(label, &header(found, kem_found)))?;
         Ok((enc.to_vec(), context))
     }
 }
@@ -109,18 +83,10 @@ pub fn seal_request(
     plaintext: &[u8],
 ) -> Result<(Vec<u8>, ResponseOpener), EnvelopeError> {
     let header = config.header();
-    let (enc, mut context) = config
-        .public
-        .encapsulate(rng, &info(REQUEST_LABEL, &header))?;
+    let (enc, mut context) = config.public.encapsulate(rng, &info(REQUEST_LABEL, &header))?;
     let ciphertext = context.seal(b"", plaintext)?;
     let sealed = [header.as_slice(), &enc, &ciphertext].concat();
-    Ok((
-        sealed,
-        ResponseOpener {
-            secret: context.export(RESPONSE_LABEL),
-            enc,
-        },
-    ))
+    Ok((sealed, ResponseOpener { secret: context.export(RESPONSE_LABEL), enc }))
 }
 
 /// Seals the one response to a request.
@@ -134,20 +100,13 @@ impl ResponseSealer {
     ///
     /// # Errors
     /// [`EnvelopeError::TooLarge`] above the AEAD's limit of 64 GiB.
-    pub fn seal(
-        self,
-        rng: &mut impl CryptoRng,
-        plaintext: &[u8],
-    ) -> Result<Vec<u8>, EnvelopeError> {
+    pub fn seal(self, rng: &mut impl CryptoRng, plaintext: &[u8]) -> Result<Vec<u8>, EnvelopeError> {
         let mut response_nonce = [0; KEY];
         rng.fill_bytes(&mut response_nonce);
         let derived = ResponseKey::derive(&self.secret, &self.enc, &response_nonce);
         let ciphertext = Aes128Gcm::new((&*derived.key).into())
             .encrypt((&derived.nonce).into(), plaintext)
-            .map_err(|_| EnvelopeError::TooLarge {
-                what: "response",
-                limit: usize::MAX,
-            })?;
+            .map_err(|_| EnvelopeError::TooLarge { what: "response", limit: usize::MAX })?;
         Ok([response_nonce.as_slice(), &ciphertext].concat())
     }
 }
@@ -164,9 +123,8 @@ impl ResponseOpener {
     /// # Errors
     /// [`EnvelopeError::Truncated`] or [`EnvelopeError::Tampered`].
     pub fn open(&self, sealed: &[u8]) -> Result<Vec<u8>, EnvelopeError> {
-        let (response_nonce, ciphertext) = sealed
-            .split_first_chunk::<KEY>()
-            .ok_or(EnvelopeError::Truncated("response nonce"))?;
+        let (response_nonce, ciphertext) =
+            sealed.split_first_chunk::<KEY>().ok_or(EnvelopeError::Truncated("response nonce"))?;
         if ciphertext.len() < TAG {
             return Err(EnvelopeError::Truncated("sealed response"));
         }
@@ -192,8 +150,7 @@ mod tests {
     const REQUEST: &str = "00034745540568747470730b6578616d706c652e636f6d012f";
     const SEALED: &str = "010020000100014b28f881333e7c164ffc499ad9796f877f4e1051ee6d31bad19dec96c208b4726374e469135906992e1268c594d2a10c695d858c40a026e7965e7d86b83dd440b2c0185204b4d63525";
     const RESPONSE: &str = "0140c8";
-    const SEALED_RESPONSE: &str =
-        "c789e7151fcba46158ca84b04464910d86f9013e404feea014e7be4a441f234f857fbd";
+    const SEALED_RESPONSE: &str = "c789e7151fcba46158ca84b04464910d86f9013e404feea014e7be4a441f234f857fbd";
 
     #[test]
     fn example_of_rfc_9458() {
@@ -203,14 +160,8 @@ mod tests {
         assert_eq!(pair.config(), config);
         let (plain, sealer) = pair.open_request(&bytes(SEALED)).unwrap();
         assert_eq!(plain, bytes(REQUEST));
-        let opener = ResponseOpener {
-            secret: sealer.secret.clone(),
-            enc: sealer.enc.clone(),
-        };
-        assert_eq!(
-            opener.open(&bytes(SEALED_RESPONSE)).unwrap(),
-            bytes(RESPONSE)
-        );
+        let opener = ResponseOpener { secret: sealer.secret.clone(), enc: sealer.enc.clone() };
+        assert_eq!(opener.open(&bytes(SEALED_RESPONSE)).unwrap(), bytes(RESPONSE));
     }
 
     #[test]

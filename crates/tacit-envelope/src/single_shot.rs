@@ -70,30 +70,16 @@ pub fn seal_to(
 ///
 /// # Errors
 /// [`EnvelopeError::Truncated`], [`EnvelopeError::Tampered`] or [`EnvelopeError::TooLarge`].
-pub fn open_with(
-    key: &TransportKey,
-    info: &[u8],
-    aad: &[u8],
-    sealed: &[u8],
-) -> Result<Vec<u8>, EnvelopeError> {
+pub fn open_with(key: &TransportKey, info: &[u8], aad: &[u8], sealed: &[u8]) -> Result<Vec<u8>, EnvelopeError> {
     let mut reader = Reader::new(sealed);
     let enc = reader.take(Kem::XWing.encapsulated_length(), "encapsulated key")?;
     if reader.rest().len() < TAG {
         return Err(EnvelopeError::Truncated("sealed message"));
     }
-    key.private
-        .decapsulate(enc, bounded(info)?)?
-        .open(aad, reader.rest())
+    key.private.decapsulate(enc, bounded(info)?)?.open(aad, reader.rest())
 }
 
 fn bounded(info: &[u8]) -> Result<&[u8], EnvelopeError> {
     const LIMIT: usize = 32 * 1024;
-    if info.len() >= LIMIT {
-        Err(EnvelopeError::TooLarge {
-            what: "info",
-            limit: LIMIT,
-        })
-    } else {
-        Ok(info)
-    }
+    if info.len() >= LIMIT { Err(EnvelopeError::TooLarge { what: "info", limit: LIMIT }) } else { Ok(info) }
 }

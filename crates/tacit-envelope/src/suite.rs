@@ -57,9 +57,7 @@ impl Kem {
     }
 
     pub(crate) fn from_id(id: u16) -> Option<Self> {
-        [Self::XWing, Self::X25519]
-            .into_iter()
-            .find(|kem| kem.id() == id)
+        [Self::XWing, Self::X25519].into_iter().find(|kem| kem.id() == id)
     }
 }
 
@@ -91,12 +89,10 @@ pub(crate) enum Recipient {
 impl PublicKey {
     pub(crate) fn parse(kem: Kem, bytes: &[u8]) -> Result<Self, EnvelopeError> {
         Ok(match kem {
-            Kem::XWing => Self::XWing(Box::new(
-                Deserializable::from_bytes(bytes).map_err(|_| EnvelopeError::InvalidKey)?,
-            )),
-            Kem::X25519 => Self::X25519(
-                Deserializable::from_bytes(bytes).map_err(|_| EnvelopeError::InvalidKey)?,
-            ),
+            Kem::XWing => {
+                Self::XWing(Box::new(Deserializable::from_bytes(bytes).map_err(|_| EnvelopeError::InvalidKey)?))
+            }
+            Kem::X25519 => Self::X25519(Deserializable::from_bytes(bytes).map_err(|_| EnvelopeError::InvalidKey)?),
         })
     }
 
@@ -122,21 +118,18 @@ impl PublicKey {
     ) -> Result<(Vec<u8>, Sender), EnvelopeError> {
         Ok(match self {
             Self::XWing(key) => {
-                let (enc, context) = hpke::setup_sender_with_rng::<AesGcm128, HkdfSha256, XWing>(
+                let (enc, context) =
+                    hpke::setup_sender_with_rng::<AesGcm128, HkdfSha256, XWing>(&OpModeS::Base, key, info, rng)
+                        .map_err(|_| EnvelopeError::InvalidKey)?;
+                (enc.to_bytes().to_vec(), Sender::XWing(Box::new(context)))
+            }
+            Self::X25519(key) => {
+                let (enc, context) = hpke::setup_sender_with_rng::<AesGcm128, HkdfSha256, X25519HkdfSha256>(
                     &OpModeS::Base,
                     key,
                     info,
                     rng,
                 )
-                .map_err(|_| EnvelopeError::InvalidKey)?;
-                (enc.to_bytes().to_vec(), Sender::XWing(Box::new(context)))
-            }
-            Self::X25519(key) => {
-                let (enc, context) = hpke::setup_sender_with_rng::<
-                    AesGcm128,
-                    HkdfSha256,
-                    X25519HkdfSha256,
-                >(&OpModeS::Base, key, info, rng)
                 .map_err(|_| EnvelopeError::InvalidKey)?;
                 (enc.to_bytes().to_vec(), Sender::X25519(Box::new(context)))
             }
@@ -149,10 +142,7 @@ impl PrivateKey {
         match kem {
             Kem::XWing => {
                 let (private, public) = XWing::gen_keypair_with_rng(rng);
-                (
-                    Self::XWing(Box::new(private)),
-                    PublicKey::XWing(Box::new(public)),
-                )
+                (Self::XWing(Box::new(private)), PublicKey::XWing(Box::new(public)))
             }
             Kem::X25519 => {
                 let (private, public) = X25519HkdfSha256::gen_keypair_with_rng(rng);
@@ -173,24 +163,15 @@ impl PrivateKey {
         Ok(match self {
             Self::XWing(key) => {
                 let enc = Deserializable::from_bytes(enc).map_err(invalid)?;
-                let context = hpke::setup_receiver::<AesGcm128, HkdfSha256, XWing>(
-                    &OpModeR::Base,
-                    key,
-                    &enc,
-                    info,
-                )
-                .map_err(invalid)?;
+                let context = hpke::setup_receiver::<AesGcm128, HkdfSha256, XWing>(&OpModeR::Base, key, &enc, info)
+                    .map_err(invalid)?;
                 Recipient::XWing(Box::new(context))
             }
             Self::X25519(key) => {
                 let enc = Deserializable::from_bytes(enc).map_err(invalid)?;
-                let context = hpke::setup_receiver::<AesGcm128, HkdfSha256, X25519HkdfSha256>(
-                    &OpModeR::Base,
-                    key,
-                    &enc,
-                    info,
-                )
-                .map_err(invalid)?;
+                let context =
+                    hpke::setup_receiver::<AesGcm128, HkdfSha256, X25519HkdfSha256>(&OpModeR::Base, key, &enc, info)
+                        .map_err(invalid)?;
                 Recipient::X25519(Box::new(context))
             }
         })
@@ -248,10 +229,8 @@ impl ResponseKey {
         let salt = [enc, response_nonce].concat();
         let prk = Hkdf::<Sha256>::new(Some(&salt), secret);
         let (mut key, mut nonce) = (Zeroizing::new([0; KEY]), [0; NONCE]);
-        prk.expand(b"key", key.as_mut_slice())
-            .expect("16 bytes are fewer than 255 blocks");
-        prk.expand(b"nonce", &mut nonce)
-            .expect("12 bytes are fewer than 255 blocks");
+        prk.expand(b"key", key.as_mut_slice()).expect("16 bytes are fewer than 255 blocks");
+        prk.expand(b"nonce", &mut nonce).expect("12 bytes are fewer than 255 blocks");
         Self { key, nonce }
     }
 }

@@ -40,15 +40,8 @@ impl<'a> Reader<'a> {
         self.rest
     }
 
-    pub(crate) fn take(
-        &mut self,
-        length: usize,
-        what: &'static str,
-    ) -> Result<&'a [u8], EnvelopeError> {
-        let (head, tail) = self
-            .rest
-            .split_at_checked(length)
-            .ok_or(EnvelopeError::Truncated(what))?;
+    pub(crate) fn take(&mut self, length: usize, what: &'static str) -> Result<&'a [u8], EnvelopeError> {
+        let (head, tail) = self.rest.split_at_checked(length).ok_or(EnvelopeError::Truncated(what))?;
         self.rest = tail;
         Ok(head)
     }
@@ -74,11 +67,7 @@ impl<'a> Reader<'a> {
     }
 
     /// Reads a length of at most `limit` and that many bytes.
-    pub(crate) fn bytes(
-        &mut self,
-        limit: usize,
-        what: &'static str,
-    ) -> Result<&'a [u8], EnvelopeError> {
+    pub(crate) fn bytes(&mut self, limit: usize, what: &'static str) -> Result<&'a [u8], EnvelopeError> {
         let length = self.varint(what)?;
         let length = usize::try_from(length)
             .ok()
@@ -118,20 +107,8 @@ mod tests {
 
     #[test]
     fn refuses_short_and_large() {
-        assert_eq!(
-            Reader::new(&[0x40]).varint("x"),
-            Err(EnvelopeError::Truncated("x"))
-        );
-        assert_eq!(
-            Reader::new(&[5, 0]).bytes(4, "x"),
-            Err(EnvelopeError::TooLarge {
-                what: "x",
-                limit: 4
-            })
-        );
-        assert_eq!(
-            Reader::new(&[3, 0]).bytes(4, "x"),
-            Err(EnvelopeError::Truncated("x"))
-        );
+        assert_eq!(Reader::new(&[0x40]).varint("x"), Err(EnvelopeError::Truncated("x")));
+        assert_eq!(Reader::new(&[5, 0]).bytes(4, "x"), Err(EnvelopeError::TooLarge { what: "x", limit: 4 }));
+        assert_eq!(Reader::new(&[3, 0]).bytes(4, "x"), Err(EnvelopeError::Truncated("x")));
     }
 }

@@ -1,0 +1,6 @@
+//! Logs, proofs and bundles seen from outside.
+
+#![allow(clippy::unwrap_used)]
+
+mod bundle;
+mod log;
