@@ -128,7 +128,7 @@ pub fn run(root: &Path) -> Result<()> {
     let metadata = metadata(root)?;
     let vectors = env::var_os("TACIT_EVIDENCE_DIR").map_or_else(|| root.join("../shared/vectors/evidence"), PathBuf::from);
 
-    let mut entries = Vec::new();
+    let (mut entries, mut absent) = (Vec::new(), Vec::new());
     for sample in &SAMPLES {
         let (source, origin) = match sample.origin {
             Origin::Crate(name) => package(&metadata, name)?,
@@ -136,11 +136,12 @@ pub fn run(root: &Path) -> Result<()> {
         };
         if sample.origin == Origin::Vectors && !vectors.is_dir() && env::var_os("CI").is_none() {
             eprintln!("evidence: {} is left out: no folder {}", sample.name, vectors.display());
+            absent.push(sample.name);
             continue;
         }
         entries.push(gather(sample, &source, &origin, &target)?);
     }
-    let index = serde_json::to_vec_pretty(&json!({ "version": 1, "samples": entries }))?;
+    let index = serde_json::to_vec_pretty(&json!({ "version": 1, "samples": entries, "absent": absent }))?;
     write(&target.join("index.json"), &index)?;
     eprintln!("evidence: {} samples in {}", entries.len(), target.display());
     Ok(())

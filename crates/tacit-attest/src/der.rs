@@ -21,6 +21,9 @@ pub(crate) fn certificate(what: &'static str, bytes: &[u8]) -> Result<Certificat
     if certificate.signature_algorithm != certificate.tbs_certificate.signature {
         return Err(AttestError::Malformed { what, detail: "two different signature algorithms".into() });
     }
+    if certificate.signature.unused_bits() != 0 {
+        return Err(AttestError::Malformed { what, detail: "a signature that does not fill its bytes".into() });
+    }
     Ok(certificate)
 }
 

@@ -1,7 +1,7 @@
 //! Intel SGX and TDX: DCAP quotes, by `dcap-qvl` and what it leaves out.
 
 use dcap_qvl::policy::{QuoteClaims, QuotePolicy};
-use dcap_qvl::quote::{Header, Quote, Report, TDReport10};
+use dcap_qvl::quote::{Quote, Report, TDReport10};
 use dcap_qvl::verify::QuoteVerifier;
 use dcap_qvl::QuoteCollateralV3;
 use serde::Deserialize;
@@ -30,11 +30,15 @@ pub(crate) fn verify(evidence: &Evidence, collateral: &IntelCollateral, policy: 
     let root_certificate = chain.last().ok_or_else(|| wrong_root("(none)"))?;
     let found = root_id(root_certificate);
     let root = policy.trusted_roots(Vendor::Intel).find(|root| root.id == found).ok_or_else(|| wrong_root(found))?;
+    check_issuer_chains(collateral, &chain)?;
 
     let claims = QuoteVerifier::new(root.certificate.clone())
         .verify_with_policy(evidence.document(), dcap_collateral(collateral), now.0, &QuotePolicy::claims_only(now.0))
         .map_err(|error| name_refusal(&format!("{error:#}")))?;
 
+    if claims.latest_issue_date > now.0 {
+        return Err(AttestError::NotYetValid { what: "collateral" });
+    }
     let dated = DatedCollateral::parse(collateral)?;
     check_left_out(&claims, &dated)?;
     if let Some(log) = evidence.event_log() {
@@ -130,7 +134,9 @@ fn check_canonical(quote: &Quote, bytes: &[u8]) -> Result<(), AttestError> {
     let signed = quote.signed_length();
     let declared = bytes.get(signed..signed + 4).ok_or(AttestError::Truncated { what: "quote" })?;
     let declared = u32::from_le_bytes([declared[0], declared[1], declared[2], declared[3]]) as usize;
-    if declared != auth_size || bytes.len() != signed + 4 + auth_size {
+    let padding = bytes.get(signed + 4 + auth_size..).ok_or(AttestError::Truncated { what: "quote" })?;
+    // Intel's quoting library hands out a buffer of fixed size: zeros may follow, nothing else.
+    if declared != auth_size || padding.iter().any(|byte| *byte != 0) {
         return Err(trailing);
     }
     Ok(())
@@ -151,6 +157,25 @@ pub(crate) fn pck_chain(quote: &Quote, collateral: &IntelCollateral) -> Result<V
         }
     };
     Ok(chain)
+}
+
+/// The chains beside the quote must lead to the same root, and the PCK revocation list must be by the quote's own authority.
+fn check_issuer_chains(collateral: &IntelCollateral, pck_chain: &[Vec<u8>]) -> Result<(), AttestError> {
+    let chains = [
+        ("PCK CRL", &collateral.pck_crl_issuer_chain),
+        ("TCB info", &collateral.tcb_info_issuer_chain),
+        ("QE identity", &collateral.qe_identity_issuer_chain),
+    ];
+    for (what, pem) in chains {
+        let chain = der::certificates_in_pem(what, pem.as_bytes())?;
+        if chain.last() != pck_chain.last() {
+            return Err(wrong_root(chain.last().map_or_else(String::new, |root| root_id(root).to_string())));
+        }
+        if what == "PCK CRL" && Some(chain.as_slice()) != pck_chain.get(1..) {
+            return Err(AttestError::BadChain { what, detail: "not by the authority that issued the PCK certificate".into() });
+        }
+    }
+    Ok(())
 }
 
 /// The dates and names inside the signed JSON documents.
@@ -371,4 +396,3 @@ pub fn quote_header(bytes: &[u8]) -> Result<(u16, u32), AttestError> {
     Ok((u16::from_le_bytes([header[0], header[1]]), u32::from_le_bytes([header[4], header[5], header[6], header[7]])))
 }
 
-const _: () = assert!(std::mem::size_of::<Header>() >= HEADER);

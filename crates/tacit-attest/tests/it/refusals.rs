@@ -1,0 +1,1 @@
+//! One named refusal per check.
