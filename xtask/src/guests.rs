@@ -18,7 +18,7 @@ fn artefacts() -> Result<PathBuf> {
     Ok(home.join(".cache/tacit/guests"))
 }
 
-/// Builds every guest and writes `tacit-js.wasm` and `digests.json`.
+/// Builds every guest and writes the components and `digests.json` beside them.
 ///
 /// # Errors
 /// Fails when a tool is missing, a guest does not build, or its image cannot be made.
@@ -27,24 +27,29 @@ pub fn run(root: &Path) -> Result<()> {
         Some(folder) => PathBuf::from(folder).join("guests"),
         None => root.join("guests/target"),
     };
-    let folder = root.join("guests/tacit-js");
-    build(&folder, &target)?;
+    build(&root.join("guests/tacit-js"), "wasm32-unknown-unknown", &target)?;
     let module = std::fs::read(target.join("wasm32-unknown-unknown/release/tacit_js.wasm"))?;
     let component = wit_component::ComponentEncoder::default().module(&module)?.encode().context("the engine is no component")?;
-    let image = initialise(&component)?;
+    let mut made = vec![("tacit-js.wasm", initialise(&component)?)];
+    for (name, folder, file) in [("hello-rust.wasm", "examples/hello-rust", "hello_rust.wasm"), ("probe.wasm", "guests/probe", "probe.wasm")] {
+        build(&root.join(folder), "wasm32-wasip2", &target)?;
+        made.push((name, std::fs::read(target.join("wasm32-wasip2/release").join(file))?));
+    }
 
     let output = artefacts()?;
     std::fs::create_dir_all(&output)?;
-    let digest = hex(&Sha256::digest(&image));
-    replace(&output.join("tacit-js.wasm"), &image)?;
-    let digests = serde_json::json!({ "tacit-js.wasm": format!("sha256:{digest}") });
-    replace(&output.join("digests.json"), format!("{digests:#}\n").as_bytes())?;
-    println!("{} ({} bytes, sha256 {digest})", output.join("tacit-js.wasm").display(), image.len());
-    Ok(())
+    let mut digests = serde_json::Map::new();
+    for (name, bytes) in &made {
+        let digest = hex(&Sha256::digest(bytes));
+        replace(&output.join(name), bytes)?;
+        println!("{} ({} bytes, sha256 {digest})", output.join(name).display(), bytes.len());
+        digests.insert((*name).to_owned(), format!("sha256:{digest}").into());
+    }
+    replace(&output.join("digests.json"), format!("{:#}\n", serde_json::Value::from(digests)).as_bytes())
 }
 
 /// Compiles one guest. Paths are mapped away, so that the same toolchain makes the same bytes in every folder.
-fn build(folder: &Path, target: &Path) -> Result<()> {
+fn build(folder: &Path, triple: &str, target: &Path) -> Result<()> {
     let cargo_home = std::env::var_os("CARGO_HOME").map(PathBuf::from).or_else(|| std::env::home_dir().map(|home| home.join(".cargo")));
     let cargo_home = cargo_home.context("neither CARGO_HOME nor a home folder is known")?;
     let map = |from: &Path, to: &str| format!("{}={to}", from.display());
@@ -54,7 +59,7 @@ fn build(folder: &Path, target: &Path) -> Result<()> {
         format!("--remap-path-prefix={}", map(target, "/target")),
     ];
     let status = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
-        .args(["build", "--release", "--locked", "--target", "wasm32-unknown-unknown"])
+        .args(["build", "--release", "--locked", "--target", triple])
         .current_dir(folder)
         .env("CARGO_TARGET_DIR", target)
         .env("CARGO_ENCODED_RUSTFLAGS", flags.join("\u{1f}"))
@@ -63,7 +68,7 @@ fn build(folder: &Path, target: &Path) -> Result<()> {
         .env("CFLAGS_wasm32_unknown_unknown", format!("-ffile-prefix-map={}", map(&cargo_home, "/cargo")))
         .status()
         .context("cargo does not start")?;
-    ensure!(status.success(), "{} does not build; clang-19, lld-19, llvm-19 and the target wasm32-unknown-unknown must be installed", folder.display());
+    ensure!(status.success(), "{} does not build; clang-19, lld-19, llvm-19 and the target {triple} must be installed", folder.display());
     Ok(())
 }
 
