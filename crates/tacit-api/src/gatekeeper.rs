@@ -9,8 +9,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 use tacit_threshold::{
-    Batch, Entry, FunctionView, HeldLease, Refusal, ThresholdError,
-    dealing::Deal,
+    Batch, Entry, FunctionView, HeldLease, Refusal, ThresholdError, admission::AdmissionRefusal, dealing::Deal,
     request_statement,
 };
 use tacit_types::{
@@ -64,8 +63,6 @@ pub const MAX_ANSWER: usize = 4 << 20;
 pub const MAX_LEASE_ITEMS: usize = 256;
 /// Most leases shown in one [`AcknowledgeRequest`].
 pub const MAX_SHOWN_LEASES: usize = 128;
-/// Most characters of an endpoint.
-pub const MAX_ENDPOINT: usize = 2_048;
 /// Use of the seal around a partial.
 pub const PARTIAL_INFO: &[u8] = b"tacit/partial/1";
 
@@ -175,56 +172,6 @@ pub enum AdmitOutcome {
     Admitted(Signature),
     /// Why not.
     Refused(AdmissionRefusal),
-}
-
-/// Why a worker was not admitted.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
-#[serde(tag = "reason", rename_all = "kebab-case", rename_all_fields = "camelCase", deny_unknown_fields)]
-#[non_exhaustive]
-pub enum AdmissionRefusal {
-    /// The nonce was never given for this keyset, was used, or has expired.
-    #[error("the nonce was not given for this keyset, was used before, or has expired")]
-    Nonce,
-    /// The keyset lacks a key or is not valid.
-    #[error("keyset: {detail}")]
-    Keyset {
-        /// What is wrong.
-        detail: String,
-    },
-    /// The evidence does not hold under the cluster's policy.
-    #[error("evidence: {detail}")]
-    Evidence {
-        /// What is wrong.
-        detail: String,
-    },
-    /// The measurement is allowed by the policy, but not for a worker.
-    #[error("measurement {measurement} is not that of a worker")]
-    Image {
-        /// The measurement.
-        measurement: String,
-    },
-    /// The chip, measurement, root or worker was revoked on the home chain.
-    #[error("{what} was revoked")]
-    Revoked {
-        /// What was revoked.
-        what: String,
-    },
-    /// A field of the proposed certificate is not what this gatekeeper finds.
-    #[error("certificate field {field}: proposed {proposed}, found {found}")]
-    Field {
-        /// The field.
-        field: String,
-        /// What the worker proposed.
-        proposed: String,
-        /// What this gatekeeper finds.
-        found: String,
-    },
-    /// The endpoint is not a URL that anybody could reach.
-    #[error("the endpoint is not an http or https URL")]
-    Endpoint,
-    /// The operator's signature does not hold.
-    #[error("the operator did not sign this worker and endpoint")]
-    Operator,
 }
 
 message! {
