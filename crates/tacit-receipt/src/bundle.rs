@@ -6,9 +6,9 @@ use tacit_types::formats::{Tag, code_hash_of, commit};
 use tacit_types::keyset::Keyset;
 use tacit_types::manifest::Manifest;
 use tacit_types::quorum::IndexedSignature;
-use tacit_types::register::{Position, QuorumAck, confirmation_leaf, receipts_root};
+use tacit_types::register::{Confirmation, Position, QuorumAck, confirmation_leaf, receipts_root};
 use tacit_types::signature::Signature;
-use tacit_types::{CertificateId, ClusterId, CodeHash, Digest, FunctionId, Head, UnixTime, jcs, merkle};
+use tacit_types::{CertificateId, ClusterId, CodeHash, Digest, UnixTime, jcs, merkle};
 
 use crate::{Checkpoint, Effect, ReceiptError, effects_root, leaf_hash, verify_inclusion};
 
@@ -169,42 +169,42 @@ impl LogProof {
     }
 }
 
-/// A quorum's confirmation of a query: each gatekeeper signs [`tacit_types::register::Confirmation`] at its own time.
+/// A quorum's confirmation of a query: each gatekeeper signs [`tacit_types::register::Confirmation`] of the positions of the
+/// round that it found to be the newest, at its own time.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct QuorumConfirmation {
     /// Gatekeeper epoch.
     pub epoch: u64,
-    /// Fence under which the position that was read had been acknowledged.
-    pub fence: u64,
-    /// Siblings from the position's leaf to `root`.
-    pub path: Vec<Digest>,
-    /// Root over the positions of the round.
-    pub root: Digest,
-    /// Siblings from the receipt's leaf to `nonce`.
-    pub receipt_path: Vec<Digest>,
     /// The round's nonce: see [`query_nonce`].
     pub nonce: Digest,
+    /// Siblings from the receipt's leaf to `nonce`.
+    pub receipt_path: Vec<Digest>,
     /// Signatures of at least q gatekeepers, indices rising.
-    pub signatures: Vec<TimedSignature>,
+    pub signatures: Vec<SignedConfirmation>,
 }
 
-/// A gatekeeper's signature with the time that it signed.
+/// One gatekeeper's signature over a confirmation.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct TimedSignature {
+pub struct SignedConfirmation {
     /// Index in the set.
     pub index: u32,
     /// The gatekeeper's clock.
     pub time: UnixTime,
+    /// Siblings from the leaf of the position that the query read to the root that it signed.
+    pub path: Vec<Digest>,
     /// The signature.
     pub signature: Signature,
 }
 
 impl QuorumConfirmation {
-    /// The leaf of the position that the receipt read.
-    pub fn position_leaf(&self, function: FunctionId, sequence: u64, head: Head) -> Digest {
-        confirmation_leaf(function, &Position { fence: self.fence, sequence, head })
+    /// What a gatekeeper signed, if it confirmed the position that `receipt` read.
+    pub fn statement(&self, receipt: &Receipt, signed: &SignedConfirmation) -> Confirmation {
+        let position = Position { fence: receipt.fence, sequence: receipt.sequence, head: receipt.head_after };
+        let leaf = confirmation_leaf(receipt.function_id, &position);
+        let root = merkle::root_from_proof(leaf, &signed.path);
+        Confirmation { epoch: self.epoch, root, nonce: self.nonce, time: signed.time }
     }
 }
 
@@ -281,6 +281,11 @@ impl Bundle {
         (zero_allowed || !opening.salt.is_zero()) && commit(tag, opening.salt, &opening.bytes) == self.commitment(tag)
     }
 
+    /// Whether the confirmation's nonce countersigns this receipt.
+    pub fn confirmation_path_holds(&self, confirmation: &QuorumConfirmation) -> bool {
+        merkle::root_from_proof(merkle::leaf(self.digest()), &confirmation.receipt_path) == confirmation.nonce
+    }
+
     /// Whether the effects are the receipt's.
     pub fn effects_hold(&self) -> bool {
         effects_root(&self.effects) == self.receipt.effects
@@ -300,9 +305,12 @@ impl Bundle {
         if self.effects.len() > MAX_EFFECTS {
             return Err(ReceiptError::Member("effects: too many"));
         }
-        let paths = self.acknowledgement.iter().flat_map(|ack| [&ack.batch_path, &ack.receipt_path]);
-        let more = self.confirmation.iter().flat_map(|confirmation| [&confirmation.path, &confirmation.receipt_path]);
-        if paths.chain(more).any(|path| path.len() > MAX_PATH) {
+        let acknowledged = self.acknowledgement.iter().flat_map(|ack| [&ack.batch_path, &ack.receipt_path]);
+        let confirmed = self.confirmation.iter().flat_map(|confirmation| {
+            let paths = confirmation.signatures.iter().map(|signed| &signed.path);
+            paths.chain([&confirmation.receipt_path])
+        });
+        if acknowledged.chain(confirmed).any(|path| path.len() > MAX_PATH) {
             return Err(ReceiptError::Member("path: too long"));
         }
         if self.acknowledgement.is_some() && self.confirmation.is_some() {

@@ -13,11 +13,11 @@ pub enum Effect {
     Fetch {
         /// The HTTP method.
         method: String,
-        /// Keccak-256 of the URL.
+        /// SHA-256 of the URL as it was asked for.
         url: Digest,
-        /// The status, zero if no response came.
+        /// The status, zero when nobody answered.
         status: u16,
-        /// Keccak-256 of the response body that the function saw.
+        /// SHA-256 of the response body; of nothing when nobody answered.
         response: Digest,
         /// SHA-256 of the server's subject public key info, zero without TLS.
         server_key: Digest,
@@ -27,14 +27,15 @@ pub enum Effect {
         /// Digest of the other call's receipt.
         receipt: Digest,
     },
-    /// A publication to a contract. Leaf: `("publish", uint256 chainId, address contract, topic, uint64 sequence, data)`.
+    /// A publication to a contract, which has a receipt of its own. Leaf: `("publish", uint256 chainId, address consumer,
+    /// string topic, uint64 sequence, data)`.
     Publish {
         /// The chain.
         chain_id: u64,
         /// The contract.
-        contract: Address,
+        consumer: Address,
         /// The topic.
-        topic: Digest,
+        topic: String,
         /// Sequence within function and topic.
         sequence: u64,
         /// Keccak-256 of the data.
@@ -52,11 +53,11 @@ impl Effect {
                     .abi_encode_params()
             }
             Self::Call { receipt } => ("call".to_owned(), b256(receipt)).abi_encode_params(),
-            Self::Publish { chain_id, contract, topic, sequence, data } => (
+            Self::Publish { chain_id, consumer, topic, sequence, data } => (
                 "publish".to_owned(),
                 U256::from(*chain_id),
-                alloy_primitives::Address::from(*contract),
-                b256(topic),
+                alloy_primitives::Address::from(*consumer),
+                topic.clone(),
                 *sequence,
                 b256(data),
             )

@@ -10,7 +10,7 @@ mod tree;
 
 pub use bundle::{
     Bundle, BundleEvidence, Code, LogProof, MAX_BUNDLE, Opening, Openings, QuorumConfirmation, SignedCertificate,
-    TimedSignature, VERSION, query_nonce,
+    SignedConfirmation, VERSION, query_nonce,
 };
 pub use effect::{Effect, effects_root};
 pub use error::ReceiptError;

@@ -4,8 +4,8 @@ use tacit_attest::Policy;
 use tacit_receipt::{Bundle, QuorumConfirmation, log_origin};
 use tacit_types::eip712::{Kind, Receipt};
 use tacit_types::quorum::QuorumError;
-use tacit_types::register::{Confirmation, QuorumAck};
-use tacit_types::{ClusterId, Digest, UnixTime, merkle};
+use tacit_types::register::QuorumAck;
+use tacit_types::{ClusterId, Digest, UnixTime};
 
 use crate::anchor::chain_text;
 use crate::judge::{judge_certificate, root_name};
@@ -211,18 +211,13 @@ impl Verifier {
             }
             previous = Some(signed.index);
             let member = set.members.get(signed.index as usize).ok_or(source(QuorumError::Index(signed.index)))?;
-            let statement =
-                Confirmation { epoch: quorum.epoch, root: quorum.root, nonce: quorum.nonce, time: signed.time };
+            let statement = quorum.statement(receipt, signed);
             if signed.signature.recover(statement.digest(bundle.cluster)).ok() != Some(*member) {
                 return Err(source(QuorumError::Signer(signed.index)));
             }
         }
-        let position = quorum.position_leaf(receipt.function_id, receipt.sequence, receipt.head_after);
-        let from_receipt = merkle::root_from_proof(merkle::leaf(bundle.digest()), &quorum.receipt_path);
-        if merkle::root_from_proof(position, &quorum.path) != quorum.root || from_receipt != quorum.nonce {
-            return Err(VerifyError::Mismatch(
-                "the confirmation's paths do not lead from this receipt and its position",
-            ));
+        if !bundle.confirmation_path_holds(quorum) {
+            return Err(VerifyError::Mismatch("the confirmation's path does not lead from this receipt to its nonce"));
         }
         if quorum.epoch != receipt.epoch {
             return Err(VerifyError::Mismatch("receipt and confirmation are of different gatekeeper epochs"));
