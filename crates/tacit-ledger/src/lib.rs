@@ -1,1 +1,20 @@
-//! tacit-ledger
+#![doc = include_str!("../README.md")]
+
+mod abi;
+pub mod anvil;
+pub mod contracts;
+pub mod error;
+pub mod functions;
+pub mod ledger;
+pub mod proof;
+pub mod requests;
+pub mod workers;
+pub mod writer;
+
+pub use contracts::{Addresses, ClusterParameters, code_hashes, deploy_all, predict_addresses};
+pub use error::{LedgerError, Refusal};
+pub use functions::{FunctionRecord, NewVersion, StateReset};
+pub use ledger::{At, BlockRef, Ledger};
+pub use requests::{Acceptance, ContractRequest, Cursor, RequestStatus};
+pub use workers::Standing;
+pub use writer::{Confirmation, Outcome, Writer};
