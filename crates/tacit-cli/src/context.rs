@@ -36,6 +36,9 @@ pub struct RunningNetwork {
     pub gatekeepers: Vec<RunningGatekeeper>,
     /// The workers.
     pub workers: Vec<RunningWorker>,
+    /// Processes of simulated chips.
+    #[serde(default)]
+    pub chips: Vec<u32>,
 }
 
 /// The home chain's node.
@@ -226,13 +229,8 @@ impl NetworkFolder {
 
     /// Writes `caller.key` so that only its owner can read it.
     pub fn write_caller_key(&self, key: &SigningKey) -> Result<()> {
-        let mut text = Zeroizing::new(String::from("0x"));
-        for byte in key.to_secret_bytes().iter() {
-            use std::fmt::Write as _;
-            write!(text, "{byte:02x}").expect("writing to a string never fails");
-        }
-        text.push('\n');
-        self.write("caller.key", text.as_bytes(), 0o600)
+        std::fs::create_dir_all(&self.path).with_context(|| format!("could not make the folder {}", self.path.display()))?;
+        write_key(&self.caller_key_path(), key)
     }
 
     fn write(&self, name: &str, bytes: &[u8], mode: u32) -> Result<()> {
@@ -263,6 +261,17 @@ pub fn parse_key(text: &str) -> Result<SigningKey> {
         bail!("a key is 0x and 64 lower-case hex digits");
     };
     SigningKey::from_bytes(&bytes).map_err(|_| anyhow::anyhow!("the number is not a secp256k1 key"))
+}
+
+/// Writes a key file that only its owner can read.
+pub fn write_key(path: &Path, key: &SigningKey) -> Result<()> {
+    let mut text = Zeroizing::new(String::from("0x"));
+    for byte in key.to_secret_bytes().iter() {
+        use std::fmt::Write as _;
+        write!(text, "{byte:02x}").expect("writing to a string never fails");
+    }
+    text.push('\n');
+    write_file(path, text.as_bytes(), 0o600)
 }
 
 /// Writes a file in one step: either all of it is there, or what was there before.

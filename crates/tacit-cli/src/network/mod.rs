@@ -1,0 +1,10 @@
+//! `tacit up` and `tacit down`: a whole network on this machine, one process per role.
+
+mod chain;
+mod founding;
+mod layout;
+mod process;
+mod roles;
+mod up;
+
+pub use up::{UpArguments, down, up};

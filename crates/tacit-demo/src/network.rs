@@ -1,0 +1,105 @@
+//! Step 2: a network. Who was admitted with which measurement, and that an altered binary is refused.
+
+use std::{
+    path::{Path, PathBuf},
+    time::Instant,
+};
+
+use anyhow::{Context, Result, ensure};
+use tacit_api::{StatusReport, reports::NodeState};
+use tacit_attest::Preset;
+use tacit_client::Client;
+use tacit_types::{deployment::Deployment, ids::parse_hex, signature::SigningKey};
+use tacit_verify::Judge;
+
+use crate::{screen::short, tool::Tool};
+
+/// A running local network and what it was started from.
+pub struct Network {
+    /// The `tacit` command for it.
+    pub tool: Tool,
+    project: PathBuf,
+    folder: PathBuf,
+    status: StatusReport,
+}
+
+impl Network {
+    /// Starts a network below `folder` and shows who is in it.
+    pub fn start(tool: Tool, project: &Path, folder: &Path) -> Result<Self> {
+        let start = Instant::now();
+        tool.run(&["up", "--detach"])?;
+        let up = start.elapsed();
+        let status: StatusReport = tool.json(&["status"])?;
+        let network = Self { tool, project: project.to_owned(), folder: folder.to_owned(), status };
+        let deployment = network.deployment()?;
+        let set = deployment.genesis.gatekeeper_set();
+        println!(
+            "2 A NETWORK   {} gatekeepers ({} hold a key, {} a register), {} workers, {} operators, {} gateways, home chain    up in {:.1} s, cluster {} ({})",
+            set.size(),
+            set.threshold,
+            set.quorum(),
+            network.status.workers.len(),
+            network.status.workers.len(),
+            network.status.gateways.len(),
+            up.as_secs_f64(),
+            short(&deployment.cluster_id),
+            deployment.genesis.network,
+        );
+        for (number, worker) in network.status.workers.iter().enumerate() {
+            let measurement = worker.measurement.context("a worker without a measurement is ready")?;
+            println!("  worker-{}  measured {} = the running binary, guest image inside      admitted", number + 1, short(&measurement));
+            ensure!(worker.state == NodeState::Ready, "worker-{} is {}", number + 1, worker.state.name());
+        }
+        let gatekeepers = &network.status.gatekeepers;
+        ensure!(gatekeepers.iter().all(|gatekeeper| gatekeeper.state == NodeState::Ready), "a gatekeeper is not ready");
+        Ok(network)
+    }
+
+    /// What `tacit status` says now.
+    pub fn status(&self) -> Result<StatusReport> {
+        self.tool.json(&["status"])
+    }
+
+    /// The project's folder.
+    pub fn project(&self) -> &Path {
+        &self.project
+    }
+
+    /// The demo's own folder.
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// The example that the demo runs.
+    pub fn example(&self) -> PathBuf {
+        self.project.join("examples/medical-check")
+    }
+
+    /// The deployment file.
+    pub fn deployment_path(&self) -> PathBuf {
+        self.tool.network().join("deployment.json")
+    }
+
+    /// The deployment.
+    pub fn deployment(&self) -> Result<Deployment> {
+        let path = self.deployment_path();
+        Deployment::from_json(&std::fs::read(&path)?).with_context(|| path.display().to_string())
+    }
+
+    /// The local caller's key.
+    pub fn caller_key(&self) -> Result<SigningKey> {
+        let text = std::fs::read_to_string(self.tool.network().join("caller.key"))?;
+        Ok(SigningKey::from_bytes(&parse_hex(text.trim())?)?)
+    }
+
+    /// A client that judges by the preset `dev`, which names the deployment's simulated root, and signs with the caller's key.
+    pub fn client(&self) -> Result<Client> {
+        Ok(Client::new(self.deployment()?, Judge::Preset(Preset::Dev))?.with_caller(self.caller_key()?))
+    }
+
+    /// URL of a gateway, counted from zero.
+    pub fn gateway(&self, index: usize) -> Result<String> {
+        let gateway = self.status.gateways.get(index).with_context(|| format!("there is no gateway {index}"))?;
+        Ok(gateway.url.clone())
+    }
+}
