@@ -6,6 +6,7 @@ use std::{
 };
 
 use anyhow::{Context, Result, ensure};
+use rustix::process::{Pid, Signal, kill_process};
 use tacit_api::{StatusReport, reports::NodeState};
 use tacit_attest::Preset;
 use tacit_client::Client;
@@ -102,4 +103,32 @@ impl Network {
         let gateway = self.status.gateways.get(index).with_context(|| format!("there is no gateway {index}"))?;
         Ok(gateway.url.clone())
     }
+}
+
+/// Ends a process of the network at once; its supervisor starts it again.
+pub fn kill(pid: u32) -> Result<()> {
+    signal(pid, Signal::KILL)
+}
+
+/// A process that is stopped as long as this lives: it answers nothing and drops nothing.
+pub struct Pause(u32);
+
+impl Pause {
+    /// Stops a process.
+    pub fn process(pid: u32) -> Result<Self> {
+        signal(pid, Signal::STOP)?;
+        Ok(Self(pid))
+    }
+}
+
+impl Drop for Pause {
+    fn drop(&mut self) {
+        // It may have been killed in between, and then there is nothing to go on.
+        let _ = signal(self.0, Signal::CONT);
+    }
+}
+
+fn signal(pid: u32, signal: Signal) -> Result<()> {
+    let id = i32::try_from(pid).ok().and_then(Pid::from_raw).context("not a process id")?;
+    kill_process(id, signal).with_context(|| format!("process {pid}"))
 }
