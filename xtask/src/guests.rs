@@ -65,7 +65,7 @@ fn build(folder: &Path, triple: &str, target: &Path) -> Result<()> {
         .env("CARGO_ENCODED_RUSTFLAGS", flags.join("\u{1f}"))
         .env("CC_wasm32_unknown_unknown", "clang-19")
         .env("AR_wasm32_unknown_unknown", "llvm-ar-19")
-        .env("CFLAGS_wasm32_unknown_unknown", format!("-ffile-prefix-map={}", map(&cargo_home, "/cargo")))
+        .env("CFLAGS_wasm32_unknown_unknown", format!("-ffile-prefix-map={} -ffile-prefix-map={}", map(&cargo_home, "/cargo"), map(target, "/target")))
         .status()
         .context("cargo does not start")?;
     ensure!(status.success(), "{} does not build; clang-19, lld-19, llvm-19 and the target {triple} must be installed", folder.display());

@@ -52,6 +52,8 @@ pub(crate) struct Sandbox {
     pub host_calls: u64,
     pub logs: Vec<LogEntry>,
     logged: u64,
+    /// What was printed to standard output and error since the last end of line.
+    printed: [Vec<u8>; 2],
     overlay: Overlay,
     exchanges: BTreeMap<u32, Exchange>,
     next_exchange: u32,
@@ -84,6 +86,7 @@ impl Sandbox {
             host_calls: 0,
             logs: Vec::new(),
             logged: 0,
+            printed: Default::default(),
             overlay: Overlay::default(),
             exchanges: BTreeMap::new(),
             next_exchange: 0,
@@ -128,6 +131,23 @@ impl Sandbox {
         let entry = LogEntry { time: self.time(), level, message };
         self.host.log(&entry);
         self.logs.push(entry);
+        Ok(())
+    }
+
+    /// Takes what a program prints: standard output (1) and error (2) become log lines.
+    pub fn print(&mut self, stream: u32, bytes: &[u8]) -> wasmtime::Result<()> {
+        let (buffer, level) = if stream == 1 { (0, LogLevel::Info) } else { (1, LogLevel::Error) };
+        if (self.printed[buffer].len() + bytes.len()) as u64 + self.logged > self.limits.log_bytes {
+            return Err(Limit::LogBytes.into());
+        }
+        self.printed[buffer].extend_from_slice(bytes);
+        while let Some(end) = self.printed[buffer].iter().position(|&byte| byte == b'\n') {
+            let line: Vec<u8> = self.printed[buffer].drain(..=end).collect();
+            let line = String::from_utf8_lossy(&line[..end]).into_owned();
+            if !line.is_empty() {
+                self.write_log(level, line)?;
+            }
+        }
         Ok(())
     }
 

@@ -2,9 +2,29 @@
 //! Everything else that it imports is there so that the component links, and ends the call when it is used.
 
 use wasmtime::StoreContextMut;
-use wasmtime::component::{Component, Linker};
+use wasmtime::component::{Component, ComponentType, Linker, Lower, Resource, ResourceType};
 
 use crate::sandbox::Sandbox;
+
+/// A stream that a program prints to; its number is 1 or 2.
+struct Output;
+
+/// An error of a stream; there never is one.
+struct Broken;
+
+/// `wasi:io/streams.stream-error`.
+#[derive(ComponentType, Lower)]
+#[component(variant)]
+#[allow(dead_code)]
+enum StreamError {
+    #[component(name = "last-operation-failed")]
+    LastOperationFailed(Resource<Broken>),
+    #[component(name = "closed")]
+    Closed,
+}
+
+/// Bytes that a program may print at once.
+const CHUNK: u64 = 4096;
 
 /// Whether an import is of WASI 0.2, which the standard library of `wasm32-wasip2` brings along.
 pub(crate) fn is_known(name: &str) -> bool {
@@ -44,6 +64,25 @@ pub(crate) fn link(linker: &mut Linker<Sandbox>, component: &Component) -> wasmt
                     store.data_mut().counted()?;
                     Ok(((store.data_mut().random_u64(), store.data_mut().random_u64()),))
                 })?;
+            }
+            "wasi:io/error" => linker.instance(name)?.resource("error", ResourceType::host::<Broken>(), |_, _| Ok(()))?,
+            "wasi:cli/stdout" => linker.instance(name)?.func_wrap("get-stdout", |_: StoreContextMut<'_, Sandbox>, (): ()| Ok((Resource::<Output>::new_own(1),)))?,
+            "wasi:cli/stderr" => linker.instance(name)?.func_wrap("get-stderr", |_: StoreContextMut<'_, Sandbox>, (): ()| Ok((Resource::<Output>::new_own(2),)))?,
+            "wasi:io/streams" => {
+                let mut instance = linker.instance(name)?;
+                instance.resource("output-stream", ResourceType::host::<Output>(), |_, _| Ok(()))?;
+                instance.func_wrap("[method]output-stream.check-write", |_: StoreContextMut<'_, Sandbox>, (_,): (Resource<Output>,)| Ok((Ok::<u64, StreamError>(CHUNK),)))?;
+                for method in ["write", "blocking-write-and-flush"] {
+                    instance.func_wrap(&format!("[method]output-stream.{method}"), |mut store: StoreContextMut<'_, Sandbox>, (stream, bytes): (Resource<Output>, Vec<u8>)| {
+                        let sandbox = store.data_mut();
+                        sandbox.counted()?;
+                        sandbox.print(stream.rep(), &bytes)?;
+                        Ok((Ok::<(), StreamError>(()),))
+                    })?;
+                }
+                for method in ["flush", "blocking-flush"] {
+                    instance.func_wrap(&format!("[method]output-stream.{method}"), |_: StoreContextMut<'_, Sandbox>, (_,): (Resource<Output>,)| Ok((Ok::<(), StreamError>(()),)))?;
+                }
             }
             _ => {}
         }

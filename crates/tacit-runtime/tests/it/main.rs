@@ -1,0 +1,12 @@
+//! The runtime from outside: real programs, real attacks, a real TLS server for the way out.
+
+mod component;
+mod determinism;
+mod egress;
+mod exchanges;
+mod javascript;
+mod limits;
+mod state;
+mod support;
+mod typescript;
+mod web;
