@@ -1,0 +1,172 @@
+//! Who may serve a function: asked of gateways or workers, verified here.
+
+use std::{sync::Arc, sync::PoisonError, time::Duration};
+
+use tacit_api::{FunctionAnswer, FunctionRecord, WorkerIdentity, limits, rendezvous};
+use tacit_receipt::{BundleEvidence, SignedCertificate};
+use tacit_types::{Address, FunctionId};
+use tacit_verify::{CertifiedWorker, VerifiedWorker};
+
+use crate::{Client, ClientError, now};
+
+const LOOKUP_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// A way into the network.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Entry {
+    /// Through a gateway, by its URL.
+    Gateway(String),
+    /// Straight to a worker, by its URL.
+    Worker(String),
+}
+
+impl Entry {
+    /// Through the gateway at that URL.
+    pub fn gateway(url: &str) -> Self {
+        Self::Gateway(url.trim_end_matches('/').to_owned())
+    }
+
+    /// Straight to the worker at that URL.
+    pub fn worker(url: &str) -> Self {
+        Self::Worker(url.trim_end_matches('/').to_owned())
+    }
+
+    /// The URL.
+    pub fn url(&self) -> &str {
+        match self {
+            Self::Gateway(url) | Self::Worker(url) => url,
+        }
+    }
+}
+
+/// A worker that was verified a moment ago, and the claim about where it is.
+#[derive(Debug, Clone)]
+pub struct Candidate {
+    /// The worker.
+    pub worker: VerifiedWorker,
+    /// Where it says that it is reached.
+    pub endpoint: String,
+}
+
+impl Candidate {
+    /// Account of its receipt key.
+    pub fn address(&self) -> Address {
+        self.worker.address()
+    }
+}
+
+impl Client {
+    pub(crate) fn entries(&self) -> Result<&[Entry], ClientError> {
+        if self.entries.is_empty() { Err(ClientError::NoEntry) } else { Ok(&self.entries) }
+    }
+
+    /// A function's registry entry, as the first gateway that answers tells it.
+    ///
+    /// # Errors
+    /// As the last gateway's failure.
+    pub async fn function(&self, function: FunctionId) -> Result<FunctionRecord, ClientError> {
+        let mut last = ClientError::NoEntry;
+        for entry in self.entries()? {
+            let Entry::Gateway(url) = entry else { continue };
+            let url = format!("{url}/v1/functions/{function}");
+            match self.http.get(&url, limits::MAX_IDENTITY, LOOKUP_TIMEOUT).await {
+                Ok(bytes) => match serde_json::from_slice::<FunctionRecord>(&bytes) {
+                    Ok(record) if record.id == function => return Ok(record),
+                    _ => last = ClientError::BadAnswer { url, reason: "not the function's entry".into() },
+                },
+                Err(error) => last = error,
+            }
+        }
+        Err(last)
+    }
+
+    /// The verified workers of a function in rendezvous order, remembered from the last time.
+    ///
+    /// # Errors
+    /// As [`Client::fetch_workers`].
+    pub async fn workers(&self, function: FunctionId) -> Result<Arc<Vec<Candidate>>, ClientError> {
+        let known = self.known.lock().unwrap_or_else(PoisonError::into_inner).get(&function).cloned();
+        let live = |workers: &Arc<Vec<Candidate>>| workers.iter().all(|one| one.worker.certificate().is_live(now()));
+        match known.filter(live) {
+            Some(workers) => Ok(workers),
+            None => self.fetch_workers(function).await,
+        }
+    }
+
+    /// Asks for the function's workers and verifies them. The order is computed here; a gateway can hide a worker and
+    /// cannot put one first.
+    ///
+    /// # Errors
+    /// [`ClientError::NoWorker`] if none holds under the policy; else the last entry's failure.
+    pub async fn fetch_workers(&self, function: FunctionId) -> Result<Arc<Vec<Candidate>>, ClientError> {
+        let mut last = ClientError::NoEntry;
+        for entry in self.entries()? {
+            match self.fetch_workers_from(entry, function).await {
+                Ok(workers) => {
+                    let workers = Arc::new(workers);
+                    let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+                    if known.len() >= 4096 {
+                        known.clear();
+                    }
+                    known.insert(function, workers.clone());
+                    return Ok(workers);
+                }
+                Err(error) => last = error,
+            }
+        }
+        Err(last)
+    }
+
+    async fn fetch_workers_from(&self, entry: &Entry, function: FunctionId) -> Result<Vec<Candidate>, ClientError> {
+        let identities = match entry {
+            Entry::Gateway(url) => {
+                let url = format!("{url}/f/{function}");
+                let bytes = self.http.get(&url, limits::MAX_FUNCTION_ANSWER, LOOKUP_TIMEOUT).await?;
+                let answer: FunctionAnswer = serde_json::from_slice(&bytes)
+                    .map_err(|error| ClientError::BadAnswer { url: url.clone(), reason: error.to_string() })?;
+                if answer.function.id != function || answer.workers.len() > limits::MAX_WORKERS {
+                    return Err(ClientError::BadAnswer { url, reason: "not the workers of this function".into() });
+                }
+                answer.workers
+            }
+            Entry::Worker(url) => {
+                let url = format!("{url}/v1/identity");
+                let bytes = self.http.get(&url, limits::MAX_IDENTITY, LOOKUP_TIMEOUT).await?;
+                let identity = serde_json::from_slice(&bytes)
+                    .map_err(|error| ClientError::BadAnswer { url, reason: error.to_string() })?;
+                vec![identity]
+            }
+        };
+        let (mut verified, mut refused) = (Vec::new(), None);
+        for identity in identities {
+            let endpoint = identity.endpoint.clone();
+            match self.verifier.verify_worker(&certified(identity), now()) {
+                Ok(worker) => verified.push(Candidate { worker, endpoint }),
+                Err(report) => refused = refused.or(Some(report)),
+            }
+        }
+        match refused {
+            Some(report) if verified.is_empty() => Err(ClientError::NoWorker { function, report }),
+            _ if verified.is_empty() => {
+                Err(ClientError::BadAnswer { url: entry.url().to_owned(), reason: "no worker at all".into() })
+            }
+            _ => Ok(rendezvous::order(function, verified, Candidate::address)),
+        }
+    }
+
+    pub(crate) fn forget_workers(&self, function: FunctionId) {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner).remove(&function);
+    }
+}
+
+/// The verifier's form of an identity document.
+pub(crate) fn certified(identity: WorkerIdentity) -> CertifiedWorker {
+    CertifiedWorker {
+        certificate: SignedCertificate {
+            certificate: identity.certificate,
+            keyset: identity.keyset,
+            signatures: identity.signatures,
+        },
+        evidence: Some(BundleEvidence { evidence: identity.evidence, collateral: identity.collateral, nonce: identity.nonce }),
+    }
+}
