@@ -57,7 +57,7 @@ impl CallRequest {
     }
 
     fn check(&self) -> Result<(), ClientError> {
-        if !calls::is_method_name(&self.method) {
+        if !calls::is_method_name(&self.method) && self.method != calls::SET_SECRETS {
             return Err(ClientError::Request("a method's name is a letter or underscore, then letters, digits and underscores"));
         }
         if !calls::is_idempotency_key(&self.idempotency_key) {

@@ -8,7 +8,6 @@ use std::{
 
 use axum::{
     Router,
-    body::Body,
     extract::{Path, Query, Request, State},
     middleware::{self, Next},
     response::{IntoResponse, Response},
@@ -437,10 +436,4 @@ fn parse_function(text: &str) -> Result<FunctionId, Problem> {
 
 fn parse<T: std::str::FromStr>(text: &str, form: &str) -> Result<T, Problem> {
     text.parse().map_err(|_| Problem::new(ProblemKind::InvalidRequest, form))
-}
-
-/// An empty body, for tests.
-#[cfg(test)]
-pub(crate) fn empty() -> Body {
-    Body::empty()
 }
