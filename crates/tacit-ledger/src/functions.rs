@@ -1,6 +1,10 @@
 //! Functions on the ledger.
 
-use alloy::{primitives::B256, sol_types::SolEvent};
+use alloy::{
+    primitives::{Address as AlloyAddress, B256},
+    rpc::types::Filter,
+    sol_types::SolEvent,
+};
 use tacit_types::{Address, CodeHash, Digest, FunctionId, ManifestHash, UnixTime};
 
 use crate::{
@@ -101,6 +105,23 @@ impl Ledger {
             versions: u64::try_from(record.versions).unwrap_or(u64::MAX),
             block,
         }))
+    }
+
+    /// Ids and names of the functions that `owner` registered up to that block, oldest first.
+    ///
+    /// # Errors
+    /// When the chain cannot be reached.
+    pub async fn functions_of(&self, owner: Address, at: At) -> Result<Vec<(FunctionId, String)>, LedgerError> {
+        let At::Block(block) = self.pin(at).await? else { return Err(LedgerError::Answer("eth_getBlock")) };
+        let filter = Filter::new()
+            .address(AlloyAddress::from(self.addresses().function_registry))
+            .event_signature(IFunctionRegistry::FunctionRegistered::SIGNATURE_HASH)
+            .topic2(AlloyAddress::from(owner).into_word())
+            .from_block(0)
+            .to_block(block.number);
+        let logs = self.logs(&filter).await?;
+        let registered = logs.iter().filter_map(|log| IFunctionRegistry::FunctionRegistered::decode_log(&log.inner).ok());
+        Ok(registered.map(|event| (event.id.into(), event.name.clone())).collect())
     }
 
     /// The id of `owner`'s function `name`; it need not be registered.
