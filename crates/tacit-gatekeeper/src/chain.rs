@@ -1,0 +1,182 @@
+//! The home chain as this gatekeeper sees it: finalised blocks only, never back, every fact proved from the block's hash.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, PoisonError, RwLock},
+    time::{Duration, Instant},
+};
+
+use tacit_api::{Problem, ProblemKind, gatekeeper::ChainStatus};
+use tacit_ledger::{At, BlockRef, Ledger, LedgerError};
+use tacit_threshold::{Facts, Input};
+use tacit_types::{CertificateId, FunctionId, UnixTime, eip712::Certificate};
+
+use crate::{config::Clock, desk::Desk};
+
+/// How often the chain is asked for its newest final block.
+const POLL: Duration = Duration::from_millis(250);
+/// Past this age of the newest look at the chain nothing is granted or released.
+const MAX_AGE: Duration = Duration::from_secs(30);
+/// Bound on a final block's own age, in seconds, where blocks come by themselves.
+const MAX_BLOCK_AGE: u64 = 600;
+/// Chain id of a local development chain, which makes no blocks while nothing happens.
+const DEVELOPMENT_CHAIN: u64 = 31_337;
+/// Functions whose facts are kept.
+const MAX_CACHED: usize = 1 << 16;
+
+/// The finalised view.
+#[derive(Clone)]
+pub(crate) struct ChainView {
+    ledger: Ledger,
+    chain_id: u64,
+    clock: Clock,
+    seen: Arc<RwLock<Seen>>,
+}
+
+#[derive(Default)]
+struct Seen {
+    head: Option<BlockRef>,
+    read: Option<(Instant, UnixTime)>,
+    conflict: Option<String>,
+    failure: Option<String>,
+    facts: HashMap<FunctionId, (u64, Option<Facts>)>,
+}
+
+impl ChainView {
+    pub(crate) fn new(ledger: Ledger, chain_id: u64, clock: Clock) -> Self {
+        Self { ledger, chain_id, clock, seen: Arc::default() }
+    }
+
+    /// The newest final block, if it is fresh enough to act on.
+    pub(crate) fn head(&self) -> Result<BlockRef, Problem> {
+        let seen = self.seen.read().unwrap_or_else(PoisonError::into_inner);
+        let unavailable = |detail: String| Problem::new(ProblemKind::ChainUnavailable, detail);
+        if let Some(conflict) = &seen.conflict {
+            return Err(unavailable(conflict.clone()));
+        }
+        let (Some(head), Some((read, _))) = (seen.head, seen.read) else {
+            let failure = seen.failure.clone().unwrap_or_else(|| "it has not answered yet".into());
+            return Err(unavailable(failure));
+        };
+        if read.elapsed() > MAX_AGE {
+            let failure = seen.failure.clone().unwrap_or_default();
+            return Err(unavailable(format!("last read {} s ago: {failure}", read.elapsed().as_secs())));
+        }
+        let age = self.clock.now().0.saturating_sub(head.time.0);
+        if self.chain_id != DEVELOPMENT_CHAIN && age > MAX_BLOCK_AGE {
+            return Err(unavailable(format!("its newest final block is {age} s old, at most {MAX_BLOCK_AGE} are allowed")));
+        }
+        Ok(head)
+    }
+
+    /// What the chain says about a function, or nothing if it is not active.
+    pub(crate) async fn facts(&self, function: FunctionId) -> Result<Option<Facts>, Problem> {
+        let head = self.head()?;
+        let cached = self.seen.read().unwrap_or_else(PoisonError::into_inner).facts.get(&function).copied();
+        if let Some((block, facts)) = cached
+            && block == head.number
+        {
+            return Ok(facts);
+        }
+        let record = self.ledger.prove_function(function, head).await.map_err(|error| problem(&error))?;
+        let facts = record.map(|record| Facts {
+            code_hash: record.code_hash,
+            manifest_hash: record.manifest_hash,
+            key_epoch: record.key_epoch.max(record.min_key_epoch),
+            block_number: head.number,
+        });
+        let mut seen = self.seen.write().unwrap_or_else(PoisonError::into_inner);
+        if seen.facts.len() >= MAX_CACHED {
+            seen.facts.clear();
+        }
+        seen.facts.insert(function, (head.number, facts));
+        Ok(facts)
+    }
+
+    /// Since when a certificate, or something that it names, is revoked.
+    pub(crate) async fn revoked(&self, id: CertificateId, certificate: &Certificate) -> Result<Option<UnixTime>, Problem> {
+        let head = self.head()?;
+        self.ledger.revocation_of(id, certificate, At::Block(head)).await.map_err(|error| problem(&error))
+    }
+
+    /// For the status page.
+    pub(crate) fn status(&self) -> Option<ChainStatus> {
+        let seen = self.seen.read().unwrap_or_else(PoisonError::into_inner);
+        let (head, (_, read)) = (seen.head?, seen.read?);
+        Some(ChainStatus { block: head.number, hash: head.hash, time: head.time, read })
+    }
+
+    /// Follows the chain until the desk's last other copy is gone; revokes in the register what the chain revokes.
+    pub(crate) async fn follow(self, desk: Desk) {
+        let mut judged = None;
+        let mut ticks = tokio::time::interval(POLL);
+        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            ticks.tick().await;
+            match self.ledger.finalized().await {
+                Err(error) => {
+                    let mut seen = self.seen.write().unwrap_or_else(PoisonError::into_inner);
+                    if seen.failure.is_none() {
+                        tracing::warn!(%error, "the home chain cannot be read");
+                    }
+                    seen.failure = Some(error.to_string());
+                    continue;
+                }
+                Ok(head) => self.saw(head),
+            }
+            let Ok(head) = self.head() else { continue };
+            let known = desk.certificates();
+            if judged == Some((head.number, known.len())) {
+                continue;
+            }
+            if self.judge_certificates(&desk, known.clone()).await {
+                judged = Some((head.number, known.len()));
+            }
+        }
+    }
+
+    fn saw(&self, head: BlockRef) {
+        let mut seen = self.seen.write().unwrap_or_else(PoisonError::into_inner);
+        if let Some(before) = seen.head {
+            if head.number == before.number && head.hash != before.hash {
+                let conflict =
+                    format!("two final blocks {}: {} and {}; this gatekeeper stops", head.number, before.hash, head.hash);
+                tracing::error!(conflict, "the home chain contradicts itself");
+                seen.conflict = Some(conflict);
+                return;
+            }
+            if head.number < before.number {
+                // Behind what was final: a restored or another node. It is not believed, so the view grows old.
+                seen.failure = Some(format!("its final block went back from {} to {}", before.number, head.number));
+                return;
+            }
+        }
+        seen.head = Some(head);
+        seen.read = Some((Instant::now(), self.clock.now()));
+        seen.failure = None;
+    }
+
+    async fn judge_certificates(&self, desk: &Desk, known: Vec<(CertificateId, crate::desk::Known)>) -> bool {
+        let now = self.clock.now();
+        for (id, known) in known {
+            if known.revoked || known.certificate.not_after < now {
+                continue;
+            }
+            match self.revoked(id, &known.certificate).await {
+                Ok(None) => {}
+                Ok(Some(since)) => {
+                    tracing::warn!(certificate = %id, %since, "revoked");
+                    if desk.ask(vec![Input::Revoked(id)]).await.is_err() {
+                        return false;
+                    }
+                }
+                Err(_) => return false,
+            }
+        }
+        true
+    }
+}
+
+fn problem(error: &LedgerError) -> Problem {
+    Problem::new(ProblemKind::ChainUnavailable, error.to_string())
+}
