@@ -6,7 +6,7 @@ use std::{
 };
 
 use anyhow::{Context, Result, bail, ensure};
-use rand::Rng as _;
+use rand::RngExt as _;
 use tacit_api::DeployReport;
 use tacit_client::{CallRequest, ClientError, Entry};
 use tacit_types::{FunctionId, UnixTime, eip712::Outcome};
@@ -158,7 +158,7 @@ async fn rolled_back_store(network: &Network, function: FunctionId) -> Result<(u
 fn deepest(error: &ClientError) -> String {
     match error {
         ClientError::Deadline(Some(inner)) => deepest(inner),
-        ClientError::Sealed(problem) | ClientError::Unsealed { problem, .. } => problem.detail.clone().unwrap_or_else(|| error.to_string()),
+        ClientError::Sealed(problem) | ClientError::Unsealed { problem, .. } => problem.detail.clone(),
         other => other.to_string(),
     }
 }

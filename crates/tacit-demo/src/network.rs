@@ -98,6 +98,23 @@ impl Network {
         Ok(Client::new(self.deployment()?, Judge::Preset(Preset::Dev))?.with_caller(self.caller_key()?))
     }
 
+    /// Entries in the transparency logs of all workers, as their newest checkpoints say.
+    pub async fn logged_receipts(&self) -> Result<u64> {
+        let http = reqwest::Client::new();
+        let mut entries = 0;
+        for address in self.status()?.workers.iter().filter_map(|worker| worker.address) {
+            let url = format!("{}/log/{address}/checkpoint", self.gateway(0)?);
+            let answer = http.get(&url).send().await?;
+            // A worker that answered nothing yet has no checkpoint.
+            if answer.status().is_success() {
+                let note = answer.text().await?;
+                let size = note.lines().nth(1).with_context(|| format!("{url} is not a checkpoint"))?;
+                entries += size.parse::<u64>().with_context(|| format!("{url} names no size"))?;
+            }
+        }
+        Ok(entries)
+    }
+
     /// URL of a gateway, counted from zero.
     pub fn gateway(&self, index: usize) -> Result<String> {
         let gateway = self.status.gateways.get(index).with_context(|| format!("there is no gateway {index}"))?;

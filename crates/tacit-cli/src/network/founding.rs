@@ -3,7 +3,7 @@
 use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
-use rand::Rng as _;
+use rand::RngExt as _;
 use tacit_attest::{ExtraRoot, Policy, Preset, Vendor};
 use tacit_ledger::{Addresses, Anvil, ClusterParameters, Ledger, code_hashes, deploy_all, predict_addresses};
 use tacit_types::{
@@ -42,7 +42,7 @@ pub fn plan(arguments: &UpArguments, layout: &Layout, folder: &NetworkFolder) ->
         write_key(&layout.operator_key(&worker), &SigningKey::generate(&mut rand::rng()))?;
     }
     let mut vendor = Command::new(layout.binary("tacit-simulator"));
-    vendor.args(["init-root", "--dir"]).arg(layout.root());
+    vendor.args(["init-root", "--name", &plan.network, "--dir"]).arg(layout.root());
     let made = vendor.output().context("could not start tacit-simulator")?;
     ensure!(made.status.success(), "tacit-simulator init-root: {}", String::from_utf8_lossy(&made.stderr).trim());
     layout.write_plan(&plan)?;
@@ -104,7 +104,7 @@ pub async fn found(layout: &Layout, plan: &Plan, folder: &NetworkFolder, chain: 
 
 /// What a simulated machine of this network measures of a process that runs its binary.
 fn measure(layout: &Layout) -> Result<Measurement> {
-    let output = Command::new(layout.binary("tacit-simulator")).arg("measure").arg(layout.binary("tacit")).output()?;
+    let output = Command::new(layout.binary("tacit-simulator")).args(["measure", "--executable"]).arg(layout.binary("tacit")).output()?;
     ensure!(output.status.success(), "tacit-simulator measure: {}", String::from_utf8_lossy(&output.stderr).trim());
     String::from_utf8_lossy(&output.stdout).trim().parse().context("tacit-simulator measure printed no measurement")
 }

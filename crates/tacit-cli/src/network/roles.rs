@@ -32,7 +32,6 @@ pub fn chip(layout: &Layout, name: &str) -> Result<Program> {
         name: format!("chip-of-{name}"),
         executable: layout.binary("tacit-simulator"),
         arguments: vec![
-            "run".into(),
             "--dir".into(),
             path(&layout.chip(name)),
             "--root".into(),
