@@ -196,9 +196,7 @@ contract FunctionRegistry is IFunctionRegistry {
         CodeHash codeHash = Commitments.codeHash(moduleHash, manifestHash);
         uint64 activation = uint64(block.timestamp) + delay;
         uint256 index = entry.versions.length;
-        entry.versions.push(
-            Version({codeHash: codeHash, manifestHash: manifestHash, activation: activation, uri: uri})
-        );
+        entry.versions.push(Version({codeHash: codeHash, manifestHash: manifestHash, activation: activation, uri: uri}));
         emit VersionAdded(id, index, codeHash, moduleHash, manifestHash, activation, uri);
     }
 
@@ -225,8 +223,8 @@ contract FunctionRegistry is IFunctionRegistry {
         require(name.length >= 1 && name.length <= 63, ImpossibleName());
         for (uint256 i = 0; i < name.length; ++i) {
             bytes1 character = name[i];
-            bool possible = (character >= "a" && character <= "z") || (character >= "0" && character <= "9")
-                || character == "-";
+            bool possible =
+                (character >= "a" && character <= "z") || (character >= "0" && character <= "9") || character == "-";
             require(possible, ImpossibleName());
         }
     }

@@ -57,8 +57,7 @@ contract GatekeeperSet is IGatekeeperSet {
     {
         require(block.timestamp <= validUntil, SetExpired(validUntil));
         uint64 next = epoch + 1;
-        bytes32 digest =
-            Digests.setUpdate(Digests.domainSeparator(clusterId), next, members_, threshold_, validUntil_);
+        bytes32 digest = Digests.setUpdate(Digests.domainSeparator(clusterId), next, members_, threshold_, validUntil_);
         uint256 found = signatures.count();
         require(found >= threshold, BelowThreshold(found, threshold));
         uint256 above = 0;

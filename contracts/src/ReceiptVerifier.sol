@@ -141,12 +141,11 @@ contract ReceiptVerifier is IReceiptVerifier {
         require(possible, TimeOutOfRange(time));
     }
 
-    function _author(
-        IWorkerRegistry.Standing memory standing,
-        bytes32 digest,
-        bytes32 signed,
-        bytes calldata signature
-    ) private pure returns (Author memory) {
+    function _author(IWorkerRegistry.Standing memory standing, bytes32 digest, bytes32 signed, bytes calldata signature)
+        private
+        pure
+        returns (Author memory)
+    {
         address signer = ECDSA.recoverCalldata(signed, signature);
         require(signer == standing.worker, WrongWorker(signer, standing.worker));
         return Author({
@@ -171,8 +170,7 @@ contract ReceiptVerifier is IReceiptVerifier {
         Acknowledgement calldata acknowledgement
     ) private view {
         uint64 time = acknowledgement.time;
-        bytes32 receiptsRoot =
-            MerkleProof.processProofCalldata(acknowledgement.receiptProof, Commitments.leaf(digest));
+        bytes32 receiptsRoot = MerkleProof.processProofCalldata(acknowledgement.receiptProof, Commitments.leaf(digest));
         bytes32 ack = Digests.ack(domain, receipt, receiptsRoot, time);
         bytes32 batchRoot = MerkleProof.processProofCalldata(acknowledgement.batchProof, Commitments.leaf(ack));
         bytes32 batch = Digests.ackBatch(domain, receipt.epoch, batchRoot, time);
@@ -181,11 +179,11 @@ contract ReceiptVerifier is IReceiptVerifier {
 
     /// Digests of the receipts of a batch, and the leaves over them. One buffer holds the receipt being hashed: word 0
     /// is the type, words 1 to 19 the members in order.
-    function _batchDigests(
-        bytes32 domain,
-        IWorkerRegistry.Standing memory standing,
-        ReceiptBatch calldata batch
-    ) private view returns (bytes32[] memory digests, bytes32[] memory leaves) {
+    function _batchDigests(bytes32 domain, IWorkerRegistry.Standing memory standing, ReceiptBatch calldata batch)
+        private
+        view
+        returns (bytes32[] memory digests, bytes32[] memory leaves)
+    {
         BatchCommit[] calldata commits = batch.commits;
         BatchItem[] calldata items = batch.items;
         bytes32[] memory heads = _headsBefore(commits);

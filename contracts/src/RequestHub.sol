@@ -57,9 +57,7 @@ contract RequestHub is IRequestHub {
         uint64 deadline
     ) external payable returns (RequestId id) {
         require(msg.value == fee && fee <= type(uint128).max, FeeNotSent(fee, msg.value));
-        require(
-            deadline > block.timestamp && deadline <= block.timestamp + MAX_WAIT, ImpossibleDeadline(deadline)
-        );
+        require(deadline > block.timestamp && deadline <= block.timestamp + MAX_WAIT, ImpossibleDeadline(deadline));
         require(
             bytes(method).length <= MAX_METHOD && input.length <= MAX_INPUT && callbackGas <= MAX_CALLBACK_GAS,
             TooLarge()
@@ -118,9 +116,7 @@ contract RequestHub is IRequestHub {
     ) external {
         Request storage asked = _open(id);
         _requireAnswer(id, asked, response, receipt);
-        _close(
-            id, asked, response, verifier.verifyAcknowledged(asked.consumer, receipt, signature, acknowledgement)
-        );
+        _close(id, asked, response, verifier.verifyAcknowledged(asked.consumer, receipt, signature, acknowledgement));
     }
 
     /// @inheritdoc IRequestHub
@@ -187,12 +183,10 @@ contract RequestHub is IRequestHub {
     }
 
     /// Everything in the receipt that must be this request's, recomputed here.
-    function _requireAnswer(
-        RequestId id,
-        Request storage asked,
-        bytes calldata response,
-        Receipt calldata receipt
-    ) private view {
+    function _requireAnswer(RequestId id, Request storage asked, bytes calldata response, Receipt calldata receipt)
+        private
+        view
+    {
         require(response.length <= MAX_RESPONSE, TooLarge());
         require(receipt.callId == RequestId.unwrap(id), NotTheAnswer("callId"));
         require(receipt.kind == Kind.CHAIN_REQUEST, NotTheAnswer("kind"));
@@ -210,12 +204,9 @@ contract RequestHub is IRequestHub {
         require(counts, NotTheAnswer("codeHash"));
     }
 
-    function _close(
-        RequestId id,
-        Request storage asked,
-        bytes calldata response,
-        IReceiptVerifier.Author memory author
-    ) private {
+    function _close(RequestId id, Request storage asked, bytes calldata response, IReceiptVerifier.Author memory author)
+        private
+    {
         asked.status = Status.Done;
         _responses[id] = response;
         uint256 fee = asked.fee;

@@ -68,8 +68,7 @@ abstract contract TacitConsumer is ITacitConsumer {
     /// @notice What the contract does with a publication; by default nothing.
     function _onPublish(FunctionId functionId, string calldata topic, uint64 sequence, bytes calldata data)
         internal
-        virtual
-    {}
+        virtual {}
 
     /// @notice Asks a function. `codeHash` zero stands for whatever version counts.
     function _ask(

@@ -146,12 +146,9 @@ contract WorkerRegistry is IWorkerRegistry, Ownable2Step {
         return _minKeyEpoch[id];
     }
 
-    function _accept(
-        CertificateId id,
-        Entry storage entry,
-        Certificate calldata certificate,
-        bytes calldata signatures
-    ) private {
+    function _accept(CertificateId id, Entry storage entry, Certificate calldata certificate, bytes calldata signatures)
+        private
+    {
         require(
             certificate.worker != address(0) && certificate.notBefore <= certificate.notAfter
                 && certificate.notAfter <= type(uint40).max && certificate.confidence >= 1

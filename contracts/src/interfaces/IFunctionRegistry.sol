@@ -36,7 +36,13 @@ interface IFunctionRegistry {
     event FunctionRegistered(FunctionId indexed id, address indexed owner, string name);
     /// @notice A version will count from `activation`.
     event VersionAdded(
-        FunctionId indexed id, uint256 index, CodeHash codeHash, bytes32 moduleHash, bytes32 manifestHash, uint64 activation, string uri
+        FunctionId indexed id,
+        uint256 index,
+        CodeHash codeHash,
+        bytes32 moduleHash,
+        bytes32 manifestHash,
+        uint64 activation,
+        string uri
     );
     /// @notice A waiting version will never count.
     event VersionCancelled(FunctionId indexed id, uint256 index);

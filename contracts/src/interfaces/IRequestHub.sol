@@ -55,7 +55,9 @@ interface IRequestHub {
         uint64 deadline
     );
     /// @notice A request was answered. `digest` names the receipt.
-    event Answered(RequestId indexed id, address indexed worker, address indexed deliverer, bytes32 digest, bytes response);
+    event Answered(
+        RequestId indexed id, address indexed worker, address indexed deliverer, bytes32 digest, bytes response
+    );
     /// @notice The consumer was called back.
     event CalledBack(RequestId indexed id, bool success);
     /// @notice The deadline passed and the fee belongs to the consumer again.

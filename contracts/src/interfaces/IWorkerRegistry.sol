@@ -35,7 +35,9 @@ interface IWorkerRegistry {
     }
 
     /// @notice A certificate was accepted.
-    event CertificatePublished(CertificateId indexed id, address indexed worker, address indexed operator, Certificate certificate);
+    event CertificatePublished(
+        CertificateId indexed id, address indexed worker, address indexed operator, Certificate certificate
+    );
     /// @notice A worker is reached under this URL.
     event EndpointChanged(CertificateId indexed id, string endpoint);
     /// @notice A worker's log had `size` entries with root `root`.

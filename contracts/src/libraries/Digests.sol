@@ -53,16 +53,10 @@ library Digests {
         return typed(domain, keccak256(abi.encode(RECEIPT_TYPE, value)));
     }
 
-    function endpoint(bytes32 domain, Certificate calldata value, string calldata url)
-        internal
-        pure
-        returns (bytes32)
-    {
+    function endpoint(bytes32 domain, Certificate calldata value, string calldata url) internal pure returns (bytes32) {
         return typed(
             domain,
-            keccak256(
-                abi.encode(ENDPOINT_TYPE, value.worker, value.keyset, keccak256(bytes(url)), value.notBefore)
-            )
+            keccak256(abi.encode(ENDPOINT_TYPE, value.worker, value.keyset, keccak256(bytes(url)), value.notBefore))
         );
     }
 
