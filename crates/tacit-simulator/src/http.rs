@@ -1,0 +1,315 @@
+//! The Unix socket of a machine: the dstack guest agent's paths, over HTTP with JSON.
+
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use http_body_util::{BodyExt as _, Full, Limited};
+use hyper::body::{Bytes, Incoming};
+use hyper::service::service_fn;
+use hyper::{Method, Request, Response, StatusCode};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use serde::Deserialize;
+use serde_json::{Value, json};
+use tacit_types::UnixTime;
+use tokio::net::{UnixListener, UnixStream};
+use tokio::sync::{Semaphore, watch};
+use tokio::task::JoinHandle;
+
+use crate::files::failed;
+use crate::measure::ProcessMeter;
+use crate::{Machine, SimulatorError};
+
+/// Most bytes of a request's body.
+const MAX_BODY: usize = 16 * 1024;
+/// Most bytes of a request's head.
+const MAX_HEAD: usize = 16 * 1024;
+/// Most connections at a time; more wait.
+const MAX_CONNECTIONS: usize = 64;
+/// Longest path of a key.
+const MAX_KEY_PATH: usize = 1024;
+/// A connection ends after this long.
+const CONNECTION_LIFE: Duration = Duration::from_secs(30);
+
+/// Serves a machine on a Unix socket.
+pub struct Simulator;
+
+/// A machine that is being served; it stops when this is dropped.
+pub struct RunningSimulator {
+    socket: PathBuf,
+    machine: Arc<Machine>,
+    stop: watch::Sender<bool>,
+    task: JoinHandle<()>,
+}
+
+impl RunningSimulator {
+    /// The socket to connect to.
+    pub fn socket(&self) -> &Path {
+        &self.socket
+    }
+
+    /// The machine.
+    pub fn machine(&self) -> &Machine {
+        &self.machine
+    }
+
+    /// Stops serving and removes the socket.
+    pub async fn stop(mut self) {
+        self.stop.send_replace(true);
+        let _ = (&mut self.task).await;
+    }
+}
+
+impl Drop for RunningSimulator {
+    fn drop(&mut self) {
+        self.stop.send_replace(true);
+        let _ = std::fs::remove_file(&self.socket);
+    }
+}
+
+impl Simulator {
+    /// Starts to serve `machine` at `socket` (mode 0600); a socket that was left there is replaced.
+    ///
+    /// # Errors
+    /// [`SimulatorError::SocketPath`] or [`SimulatorError::File`] if the socket cannot be made.
+    pub fn start(machine: Machine, socket: &Path) -> Result<RunningSimulator, SimulatorError> {
+        let listener = bind(socket)?;
+        let machine = Arc::new(machine);
+        let (stop, stopped) = watch::channel(false);
+        let service = Service { machine: Arc::clone(&machine), meter: ProcessMeter::default() };
+        let task = tokio::spawn(serve(listener, service, stopped));
+        Ok(RunningSimulator { socket: socket.to_owned(), machine, stop, task })
+    }
+}
+
+/// Binds under another name first, so that the socket has its mode before anybody can find it.
+fn bind(socket: &Path) -> Result<UnixListener, SimulatorError> {
+    let refuse = || SimulatorError::SocketPath { path: socket.to_owned() };
+    let mut name = socket.file_name().ok_or_else(refuse)?.to_owned();
+    name.push(".new");
+    let early = socket.with_file_name(name);
+    // Linux keeps 108 bytes for the name, the last of them zero.
+    if early.as_os_str().len() > 107 {
+        return Err(refuse());
+    }
+    let _ = std::fs::remove_file(&early);
+    let listener = UnixListener::bind(&early).map_err(failed(&early))?;
+    std::fs::set_permissions(&early, std::fs::Permissions::from_mode(0o600)).map_err(failed(&early))?;
+    std::fs::rename(&early, socket).map_err(failed(socket))?;
+    Ok(listener)
+}
+
+async fn serve(listener: UnixListener, service: Service, mut stopped: watch::Receiver<bool>) {
+    let connections = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+    loop {
+        let Ok(permit) = Arc::clone(&connections).acquire_owned().await else { return };
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
+            _ = stopped.wait_for(|stopped| *stopped) => return,
+        };
+        let stream = match accepted {
+            Ok((stream, _)) => stream,
+            Err(error) => {
+                // Out of file descriptors, in practice: give the others time to end.
+                tracing::warn!(%error, "a connection could not be accepted");
+                tokio::time::sleep(Duration::from_millis(50)).await;
+                continue;
+            }
+        };
+        let (service, mut stopped) = (service.clone(), stopped.clone());
+        tokio::spawn(async move {
+            tokio::select! {
+                _ = tokio::time::timeout(CONNECTION_LIFE, service.connection(stream)) => {}
+                _ = stopped.wait_for(|stopped| *stopped) => {}
+            }
+            drop(permit);
+        });
+    }
+}
+
+#[derive(Clone)]
+struct Service {
+    machine: Arc<Machine>,
+    meter: ProcessMeter,
+}
+
+/// Why a request was refused: a status and a reason.
+struct Refusal(StatusCode, String);
+
+impl Refusal {
+    fn bad(reason: impl Into<String>) -> Self {
+        Self(StatusCode::BAD_REQUEST, reason.into())
+    }
+}
+
+#[derive(Deserialize)]
+struct QuoteRequest {
+    #[serde(default)]
+    report_data: String,
+}
+
+#[derive(Deserialize)]
+struct KeyRequest {
+    #[serde(default)]
+    path: String,
+    #[serde(default)]
+    algorithm: String,
+    /// Another measurement whose key is asked for; refused until a policy can name successors.
+    #[serde(default)]
+    measurement: Option<Value>,
+}
+
+impl Service {
+    async fn connection(&self, stream: UnixStream) {
+        let caller = match stream.peer_cred() {
+            Ok(credentials) => Caller { pid: credentials.pid(), uid: credentials.uid() },
+            Err(_) => return,
+        };
+        let handler = service_fn(|request| async move { Ok::<_, std::convert::Infallible>(self.respond(caller, request).await) });
+        let served = hyper::server::conn::http1::Builder::new()
+            .timer(TokioTimer::new())
+            // Some clients of guest agents close their half after the request.
+            .half_close(true)
+            .header_read_timeout(Duration::from_secs(10))
+            .max_buf_size(MAX_HEAD)
+            .serve_connection(TokioIo::new(stream), handler)
+            .await;
+        if let Err(error) = served {
+            tracing::debug!(%error, "a connection ended early");
+        }
+    }
+
+    async fn respond(&self, caller: Caller, request: Request<Incoming>) -> Response<Full<Bytes>> {
+        let (status, body) = match self.answer(caller, request).await {
+            Ok(body) => (StatusCode::OK, body),
+            Err(Refusal(status, reason)) => (status, json!({ "error": reason })),
+        };
+        let mut response = Response::new(Full::new(Bytes::from(body.to_string())));
+        *response.status_mut() = status;
+        response
+            .headers_mut()
+            .insert(hyper::header::CONTENT_TYPE, hyper::header::HeaderValue::from_static("application/json"));
+        response
+    }
+
+    async fn answer(&self, caller: Caller, request: Request<Incoming>) -> Result<Value, Refusal> {
+        let own_uid = rustix::process::getuid().as_raw();
+        if caller.uid != own_uid && caller.uid != 0 {
+            return Err(Refusal(StatusCode::FORBIDDEN, "this machine is another user's".into()));
+        }
+        if request.method() != Method::POST {
+            return Err(Refusal(StatusCode::METHOD_NOT_ALLOWED, "use POST".into()));
+        }
+        let method = request.uri().path().to_owned();
+        let body = Limited::new(request.into_body(), MAX_BODY)
+            .collect()
+            .await
+            .map_err(|_| Refusal(StatusCode::PAYLOAD_TOO_LARGE, format!("the body has more than {MAX_BODY} bytes or broke off")))?
+            .to_bytes();
+        match method.as_str() {
+            "/GetQuote" => {
+                let request: QuoteRequest = parse(&body)?;
+                self.quote(self.measure(caller).await?, &request)
+            }
+            "/GetKey" => {
+                let request: KeyRequest = parse(&body)?;
+                self.key(self.measure(caller).await?, &request)
+            }
+            "/Info" => Ok(self.info(self.measure(caller).await?)),
+            "/Collateral" => {
+                let collateral = self.machine.collateral(now()).map_err(internal)?;
+                serde_json::to_value(collateral).map_err(|_| internal("no JSON form"))
+            }
+            _ => Err(Refusal(StatusCode::NOT_FOUND, "no such method".into())),
+        }
+    }
+
+    /// The digest of the executable that the caller runs.
+    async fn measure(&self, caller: Caller) -> Result<[u8; 48], Refusal> {
+        let refuse = || Refusal(StatusCode::FORBIDDEN, "the calling process cannot be measured".into());
+        let pid = caller.pid.filter(|pid| *pid > 0).ok_or_else(refuse)?;
+        let meter = self.meter.clone();
+        let digest = tokio::task::spawn_blocking(move || meter.digest(pid)).await;
+        digest.map_err(|_| refuse())?.map_err(|_| refuse())
+    }
+
+    fn quote(&self, executable: [u8; 48], request: &QuoteRequest) -> Result<Value, Refusal> {
+        let digits = request.report_data.strip_prefix("0x").unwrap_or(&request.report_data);
+        let given = hex::decode(digits).map_err(|_| Refusal::bad("report_data is not hex"))?;
+        if given.len() > 64 {
+            return Err(Refusal::bad("report_data has more than 64 bytes"));
+        }
+        let mut report_data = [0; 64];
+        report_data[..given.len()].copy_from_slice(&given);
+        let evidence = self.machine.quote(executable, &report_data).map_err(internal)?;
+        Ok(json!({
+            "quote": hex::encode(evidence.document()),
+            "event_log": evidence.event_log().unwrap_or_default(),
+            "report_data": hex::encode(report_data),
+            "vm_config": "{}",
+        }))
+    }
+
+    fn key(&self, executable: [u8; 48], request: &KeyRequest) -> Result<Value, Refusal> {
+        if !matches!(request.algorithm.as_str(), "" | "secp256k1" | "k256" | "ed25519") {
+            return Err(Refusal::bad("unknown algorithm"));
+        }
+        if request.path.len() > MAX_KEY_PATH {
+            return Err(Refusal::bad(format!("path has more than {MAX_KEY_PATH} bytes")));
+        }
+        if request.measurement.is_some() {
+            return Err(Refusal::bad("keys of other measurements are not given"));
+        }
+        let key = self.machine.seal_key(executable, &request.path);
+        Ok(json!({ "key": hex::encode(key.as_slice()), "signature_chain": [] }))
+    }
+
+    fn info(&self, executable: [u8; 48]) -> Value {
+        let registers = self.machine.registers(executable);
+        let event_log: Value = serde_json::from_str(&self.machine.event_log()).unwrap_or_default();
+        let [rtmr0, rtmr1, rtmr2, rtmr3] = registers.rtmr.map(hex::encode);
+        let tcb_info = json!({
+            "mrtd": hex::encode(registers.mrtd),
+            "rtmr0": rtmr0, "rtmr1": rtmr1, "rtmr2": rtmr2, "rtmr3": rtmr3,
+            "mr_aggregated": hex::encode(registers.measurement()),
+            "os_image_hash": "", "compose_hash": "", "device_id": self.machine.chip(),
+            "event_log": event_log, "app_compose": "",
+        });
+        json!({
+            "app_id": hex::encode(self.machine.name()),
+            "instance_id": self.machine.chip(),
+            "device_id": self.machine.chip(),
+            "mr_aggregated": hex::encode(registers.measurement()),
+            "os_image_hash": "", "compose_hash": "", "app_cert": "",
+            "app_name": self.machine.name(),
+            "key_provider_info": "", "vm_config": "{}",
+            "cloud_vendor": "SIMULATED", "cloud_product": "SIMULATED",
+            "tcb_info": tcb_info.to_string(),
+        })
+    }
+}
+
+/// Who connected, by the kernel's word.
+#[derive(Clone, Copy)]
+struct Caller {
+    pid: Option<i32>,
+    uid: u32,
+}
+
+/// An empty body is an empty request.
+fn parse<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Result<T, Refusal> {
+    let body = if body.iter().all(u8::is_ascii_whitespace) { b"{}" } else { body };
+    serde_json::from_slice(body).map_err(|error| Refusal::bad(format!("the body is not the expected JSON: {error}")))
+}
+
+fn internal(error: impl std::fmt::Display) -> Refusal {
+    tracing::error!(%error, "a request failed");
+    Refusal(StatusCode::INTERNAL_SERVER_ERROR, "the machine failed".into())
+}
+
+fn now() -> UnixTime {
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+    UnixTime(since.map_or(0, |elapsed| elapsed.as_secs()))
+}
+

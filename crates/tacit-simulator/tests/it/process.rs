@@ -1,0 +1,196 @@
+//! Machines as processes of their own, and callers whose executable is measured.
+
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, SystemTime};
+
+use tacit_attest::{AttestError, Collateral, Evidence, Policy, Preset, verify, verify_bound};
+use tacit_platform::{Driver, GuestSocket};
+use tacit_simulator::{Machine, Root, Simulator, measure_executable};
+use tacit_types::UnixTime;
+
+pub fn now() -> UnixTime {
+    UnixTime(SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs())
+}
+
+/// A machine as a process; killed when dropped.
+struct Process(Child);
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+fn simulator() -> Command {
+    Command::new(env!("CARGO_BIN_EXE_tacit-simulator"))
+}
+
+fn init_root(folder: &Path) -> PathBuf {
+    let root = folder.join("root");
+    let made = simulator().args(["init-root", "--name", "test-sim", "--dir"]).arg(&root).output().unwrap();
+    assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+    root
+}
+
+async fn start(folder: &Path, root: &Path, name: &str, guest_files: &[PathBuf]) -> (Process, PathBuf) {
+    let socket = folder.join(format!("{name}.sock"));
+    let _ = std::fs::remove_file(&socket);
+    let mut command = simulator();
+    command.arg("--dir").arg(folder.join(name)).arg("--socket").arg(&socket).arg("--root").arg(root).args(["--name", name]);
+    for file in guest_files {
+        command.arg("--guest-file").arg(file);
+    }
+    let process = Process(command.stdout(Stdio::null()).spawn().unwrap());
+    for _ in 0..600 {
+        if tokio::net::UnixStream::connect(&socket).await.is_ok() {
+            return (process, socket);
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    panic!("{name} did not start");
+}
+
+fn policy_of(root: &Path) -> Policy {
+    Policy::preset(Preset::Dev).with_root(Root::open(root).unwrap().policy_entry("SIM test").unwrap())
+}
+
+/// Not a test by itself: run as another process, it asks the machine named by the environment and prints what it gets.
+#[test]
+fn caller() {
+    let Some(socket) = std::env::var_os("TACIT_TEST_SOCKET") else { return };
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        let socket = GuestSocket::new(socket);
+        let evidence = socket.quote(&[5; 64]).await.unwrap();
+        let key = socket.seal_key("test").await.unwrap();
+        println!("evidence={}", String::from_utf8(evidence.to_json()).unwrap());
+        println!("key={}", hex::encode(key.expose()));
+    });
+}
+
+/// Runs [`caller`] from another executable: its evidence and its sealing key.
+fn call_from(executable: &Path, socket: &Path) -> (Evidence, String) {
+    let output = Command::new(executable)
+        .args(["process::caller", "--exact", "--nocapture", "--test-threads", "1"])
+        .env("TACIT_TEST_SOCKET", socket)
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let text = String::from_utf8(output.stdout).unwrap();
+    let value = |name: &str| {
+        let start = text.find(name).unwrap_or_else(|| panic!("no {name} in {text}")) + name.len();
+        text[start..].lines().next().unwrap().to_owned()
+    };
+    (Evidence::from_json(value("evidence=").as_bytes()).unwrap(), value("key="))
+}
+
+/// A copy of this test's executable with one byte changed: a byte of the ELF identification that no loader reads.
+fn altered_copy(folder: &Path) -> PathBuf {
+    let mut bytes = std::fs::read(std::env::current_exe().unwrap()).unwrap();
+    assert_eq!(&bytes[..4], b"\x7fELF");
+    bytes[15] ^= 1;
+    let path = folder.join("altered");
+    std::fs::write(&path, bytes).unwrap();
+    std::fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o700)).unwrap();
+    path
+}
+
+#[tokio::test]
+async fn an_altered_executable_is_measured_as_another_and_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let root = init_root(folder.path());
+    let guest = folder.path().join("image");
+    std::fs::write(&guest, b"guest image").unwrap();
+    let (_process, socket) = start(folder.path(), &root, "one", &[guest.clone()]).await;
+
+    let own = std::env::current_exe().unwrap();
+    let measured = simulator().arg("measure").arg("--executable").arg(&own).arg("--guest-file").arg(&guest).output().unwrap();
+    let allowed = String::from_utf8(measured.stdout).unwrap().trim().parse().unwrap();
+    assert_eq!(measure_executable(&own, &[guest]).unwrap(), allowed);
+    let policy = policy_of(&root).with_image("worker", &[allowed]);
+
+    let driver = Driver::GuestSocket(GuestSocket::new(&socket));
+    let collateral: Collateral = driver.collateral().await.unwrap();
+    let (evidence, key) = call_from(&own, &socket);
+    let verified = verify_bound(&evidence, &collateral, &policy, now(), &[5; 64]).unwrap();
+    assert_eq!((verified.image(), verified.measurement()), (Some("worker"), allowed));
+
+    let altered = altered_copy(folder.path());
+    let (other_evidence, other_key) = call_from(&altered, &socket);
+    let other = verify(&other_evidence, &collateral, &policy_of(&root), now()).unwrap().measurement();
+    assert_ne!(other, allowed);
+    assert_eq!(
+        verify(&other_evidence, &collateral, &policy, now()),
+        Err(AttestError::MeasurementNotAllowed { measurement: other.to_string() })
+    );
+    assert_ne!(key, other_key, "sealed for one executable, opened by another");
+    assert_eq!(call_from(&own, &socket).1, key);
+}
+
+#[tokio::test]
+async fn a_machine_keeps_its_chip_and_its_keys_and_shares_them_with_none() {
+    let folder = tempfile::tempdir().unwrap();
+    let root = init_root(folder.path());
+    let (process, socket) = start(folder.path(), &root, "one", &[]).await;
+    let (_other, other_socket) = start(folder.path(), &root, "two", &[]).await;
+    let (one, two) = (GuestSocket::new(&socket), GuestSocket::new(&other_socket));
+    let policy = policy_of(&root);
+    let chip = async |socket: &GuestSocket| {
+        let collateral = socket.collateral().await.unwrap();
+        verify(&socket.quote(&[1; 64]).await.unwrap(), &collateral, &policy, now()).unwrap().chip()
+    };
+    let key = async |socket: &GuestSocket, label: &str| *socket.seal_key(label).await.unwrap().expose();
+    let before = (chip(&one).await, key(&one, "a").await);
+    assert_ne!(before.0, chip(&two).await);
+    assert_ne!(before.1, key(&two, "a").await);
+    assert_ne!(before.1, key(&one, "b").await);
+    assert_eq!(one.info().await.unwrap().app_name, "one");
+
+    drop(process);
+    let (_process, socket) = start(folder.path(), &root, "one", &[]).await;
+    let one = GuestSocket::new(&socket);
+    assert_eq!((chip(&one).await, key(&one, "a").await), before);
+}
+
+#[tokio::test]
+async fn other_guest_files_give_another_measurement_and_other_keys() {
+    let folder = tempfile::tempdir().unwrap();
+    let root = Root::create(&folder.path().join("root"), "test-sim", now()).unwrap();
+    let policy = Policy::preset(Preset::Dev).with_root(root.policy_entry("SIM test").unwrap());
+    let mut seen = Vec::new();
+    for content in [&b"image"[..], b"imagf"] {
+        let image = folder.path().join("image");
+        std::fs::write(&image, content).unwrap();
+        let root = Root::open(&folder.path().join("root")).unwrap();
+        let machine = Machine::open(&folder.path().join("machine"), root, "m", &[image], now()).unwrap();
+        let running = Simulator::start(machine, &folder.path().join("m.sock")).unwrap();
+        let socket = GuestSocket::new(running.socket());
+        let evidence = socket.quote(&[2; 64]).await.unwrap();
+        let collateral = running.machine().collateral(now()).unwrap();
+        let verified = verify(&evidence, &collateral, &policy, now()).unwrap();
+        seen.push((verified.measurement(), *socket.seal_key("a").await.unwrap().expose()));
+        running.stop().await;
+        assert!(socket.quote(&[2; 64]).await.is_err());
+    }
+    assert_ne!(seen[0].0, seen[1].0);
+    assert_ne!(seen[0].1, seen[1].1);
+}
+
+#[test]
+fn secrets_are_for_their_owner_alone_and_a_root_is_not_overwritten() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let folder = tempfile::tempdir().unwrap();
+    let root = init_root(folder.path());
+    let again = simulator().args(["init-root", "--dir"]).arg(&root).output().unwrap();
+    assert!(!again.status.success());
+    drop(Machine::open(&folder.path().join("machine"), Root::open(&root).unwrap(), "m", &[], now()).unwrap());
+    for directory in [root, folder.path().join("machine")] {
+        assert_eq!(std::fs::metadata(&directory).unwrap().permissions().mode() & 0o777, 0o700);
+        for file in std::fs::read_dir(&directory).unwrap() {
+            let file = file.unwrap();
+            assert_eq!(file.metadata().unwrap().permissions().mode() & 0o777, 0o600, "{:?}", file.path());
+        }
+    }
+}
