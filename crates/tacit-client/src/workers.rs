@@ -2,9 +2,13 @@
 
 use std::{sync::Arc, sync::PoisonError, time::Duration};
 
-use tacit_api::{FunctionAnswer, FunctionRecord, WorkerIdentity, limits, rendezvous};
+use tacit_api::{BlobUri, FunctionAnswer, FunctionRecord, WorkerIdentity, limits, rendezvous};
 use tacit_receipt::{BundleEvidence, SignedCertificate};
-use tacit_types::{Address, FunctionId};
+use tacit_types::{
+    Address, FunctionId,
+    eip712::keccak,
+    manifest::{self, Manifest},
+};
 use tacit_verify::{CertifiedWorker, VerifiedWorker};
 
 use crate::{Client, ClientError, now};
@@ -74,6 +78,27 @@ impl Client {
                     Ok(record) if record.id == function => return Ok(record),
                     _ => last = ClientError::BadAnswer { url, reason: "not the function's entry".into() },
                 },
+                Err(error) => last = error,
+            }
+        }
+        Err(last)
+    }
+
+    /// The manifest that counts for a function, checked against the registry's hash.
+    ///
+    /// # Errors
+    /// [`ClientError::BadAnswer`] if no gateway has the manifest that the registry names.
+    pub async fn manifest(&self, record: &FunctionRecord) -> Result<Manifest, ClientError> {
+        let wrong = |reason: &str| ClientError::BadAnswer { url: record.uri.clone(), reason: reason.into() };
+        let uri: BlobUri = record.uri.parse().map_err(|_| wrong("the registry names no blobs"))?;
+        let mut last = ClientError::NoEntry;
+        for entry in self.entries()? {
+            let Entry::Gateway(url) = entry else { continue };
+            match self.http.get(&format!("{url}/v1/blobs/{}", uri.manifest), manifest::MAX_BYTES, LOOKUP_TIMEOUT).await {
+                Ok(bytes) if keccak(&bytes).into_bytes() == record.manifest_hash.into_bytes() => {
+                    return Manifest::from_canonical(&bytes).map_err(|_| wrong("the registry's manifest is not one"));
+                }
+                Ok(_) => last = wrong("not the manifest that the registry names"),
                 Err(error) => last = error,
             }
         }

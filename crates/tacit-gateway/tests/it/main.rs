@@ -1,0 +1,6 @@
+//! Gateways on a real local chain with the real contracts; only the workers behind them are stood in for.
+
+mod bounds;
+mod cluster;
+mod forwarding;
+mod reading;
