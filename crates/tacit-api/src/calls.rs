@@ -51,21 +51,8 @@ pub const fn outcome_status(outcome: Outcome) -> u16 {
     }
 }
 
-/// In place of a method's name: the owner sets and deletes secrets. The body is a [`SecretsChange`] in JSON, the answer
-/// `{"set":[names]}`. No method of a function can have this name.
-pub const SET_SECRETS: &str = "$secrets";
-
-/// What the owner changes of a function's secrets, sealed like every call.
-#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct SecretsChange {
-    /// New values by name; a name that the manifest lists.
-    #[serde(default)]
-    pub set: std::collections::BTreeMap<String, String>,
-    /// Names whose values go.
-    #[serde(default)]
-    pub delete: std::collections::BTreeSet<String>,
-}
+/// Reserved method: the function's owner sets or deletes secrets; the body is `{"NAME": "value" | null, …}`.
+pub const SECRETS_SET: &str = "tacit.secrets.set";
 
 /// The path inside the seal: `/{id}/{method}`.
 pub fn inner_path(function: tacit_types::FunctionId, method: &str) -> String {
@@ -75,7 +62,7 @@ pub fn inner_path(function: tacit_types::FunctionId, method: &str) -> String {
 /// Reads the path inside the seal back.
 pub fn parse_inner_path(path: &str) -> Option<(tacit_types::FunctionId, &str)> {
     let (function, method) = path.strip_prefix('/')?.split_once('/')?;
-    (is_method_name(method) || method == SET_SECRETS).then_some(())?;
+    (is_method_name(method) || method == SECRETS_SET).then_some(())?;
     Some((function.parse().ok()?, method))
 }
 
@@ -101,8 +88,9 @@ mod tests {
         let function = FunctionId::from([0xab; 32]);
         let check = |path: &str, expected| assert_eq!(parse_inner_path(path), expected, "{path}");
         check(&inner_path(function, "price"), Some((function, "price")));
-        check(&inner_path(function, SET_SECRETS), Some((function, SET_SECRETS)));
         check(&inner_path(function, "$other"), None);
+        check(&inner_path(function, SECRETS_SET), Some((function, SECRETS_SET)));
+        check(&inner_path(function, "tacit.other"), None);
         check(&inner_path(function, "9price"), None);
         check(&inner_path(function, "a/b"), None);
         check(&inner_path(function, ""), None);
@@ -125,7 +113,7 @@ mod tests {
 
     #[test]
     fn no_method_can_have_the_name_that_sets_secrets() {
-        assert!(!is_method_name(SET_SECRETS));
+        assert!(!is_method_name(SECRETS_SET));
     }
 
     #[test]

@@ -17,6 +17,10 @@ pub const CALLER: &str = "tacit-caller";
 pub const SIGNATURE: &str = "tacit-signature";
 /// How the method is to run if not as its manifest says: see [`crate::CallKind`].
 pub const KIND: &str = "tacit-kind";
+/// Of an answer: the call's id, `0x` and 64 hex digits.
+pub const CALL: &str = "tacit-call";
+/// Of the answer of a stale query: when a quorum last confirmed the state that was read, unix seconds in decimal.
+pub const CONFIRMED: &str = "tacit-confirmed";
 /// Trailer of the answer: the receipt bundle in base64url without padding.
 pub const BUNDLE: &str = "tacit-bundle";
 /// Media type of a problem document, inside and outside the seal.

@@ -13,7 +13,7 @@ pub mod reports;
 pub mod routes;
 
 pub use blobs::{BlobUri, BlobUriError};
-pub use calls::{CallFailure, CallKind, SecretsChange, outcome_status};
+pub use calls::{CallFailure, CallKind, outcome_status};
 pub use identity::{FunctionAnswer, FunctionRecord, WorkerIdentity};
 pub use problem::{Problem, ProblemKind};
 pub use reports::{CallReport, DeployReport, StatusReport};

@@ -57,7 +57,7 @@ impl CallRequest {
     }
 
     fn check(&self) -> Result<(), ClientError> {
-        if !calls::is_method_name(&self.method) && self.method != calls::SET_SECRETS {
+        if !calls::is_method_name(&self.method) && self.method != calls::SECRETS_SET {
             return Err(ClientError::Request("a method's name is a letter or underscore, then letters, digits and underscores"));
         }
         if !calls::is_idempotency_key(&self.idempotency_key) {
@@ -325,8 +325,11 @@ impl Client {
             (&openings.response, &response, "another response"),
         ];
         for (opening, bytes, what) in expected {
-            if opening.as_ref().is_none_or(|opening| opening.bytes != bytes) {
-                return Err(ClientError::OtherCall(what));
+            match opening {
+                // Openings hold hex: past some size a bundle has no room for them, and nothing could be compared.
+                None => return Err(ClientError::OtherCall("it does not open what was asked and answered")),
+                Some(opening) if opening.bytes != bytes => return Err(ClientError::OtherCall(what)),
+                Some(_) => {}
             }
         }
         Ok(Answer { receipt, response, bundle })
