@@ -5,6 +5,7 @@ use std::process::Command;
 use anyhow::{Context, Result, ensure};
 use rand::RngExt as _;
 use tacit_attest::{ExtraRoot, Policy, Preset, Vendor};
+use tacit_gatekeeper::ceremony::{self, Template};
 use tacit_ledger::{Addresses, Anvil, ClusterParameters, Ledger, code_hashes, deploy_all, predict_addresses};
 use tacit_types::{
     Measurement, UnixTime,
@@ -72,31 +73,26 @@ pub async fn found(layout: &Layout, plan: &Plan, folder: &NetworkFolder, chain: 
     let measurement = measure(layout)?;
     let policy = policy(layout, plan, measurement)?;
     let addresses = predict_addresses(governor.address(), 0);
-    let template = Genesis {
-        version: deployment::VERSION,
+    let template = Template {
         network: plan.network.clone(),
         chain_id: plan.chain_id,
         contracts: addresses.to_map(),
         code_hashes: code_hashes(),
         rpcs: vec![chain.url().to_owned()],
-        policy: policy.hash()?,
         roots: policy.extra_roots.iter().map(ExtraRoot::id).collect(),
-        simulated: true,
+        policy,
         threshold: plan.threshold,
-        gatekeepers: Vec::new(),
         time: UnixTime(std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH)?.as_secs()),
     };
     let urls: Vec<String> = plan.gatekeeper_names().iter().map(|name| plan.url(name)).collect::<Result<_>>()?;
-    let founded = tacit_gatekeeper::ceremony::run(&urls, template, &policy).await.context("the key ceremony")?;
-    let cluster = founded.genesis.cluster_id()?;
-
+    let founded = ceremony::run(&urls, template).await.context("the key ceremony")?;
     deploy(chain, addresses, &governor, &founded.genesis, measurement).await.context("the contracts")?;
     folder.write_deployment(&Deployment {
         version: deployment::VERSION,
-        cluster_id: cluster,
+        cluster_id: founded.cluster,
         chain: DeploymentChain { rpc: chain.url().to_owned(), finality: Finality::Named(NamedFinality::Finalized) },
         gatekeepers: founded.gatekeepers,
-        policy: serde_json::from_slice(&policy.canonical()?)?,
+        policy: founded.policy,
         gateways: plan.gateway_names().iter().map(|name| plan.url(name)).collect::<Result<_>>()?,
         genesis: founded.genesis,
     })
