@@ -138,14 +138,14 @@ pub struct LeaseCollector {
     lease: Lease,
     certificate: Certificate,
     signatures: Collector,
-    newest: Position,
+    shown: BTreeMap<u32, Position>,
 }
 
 impl LeaseCollector {
     /// Begins with a proposed lease of the worker with this certificate.
     pub fn new(set: &GatekeeperSet, cluster: ClusterId, lease: Lease, certificate: Certificate) -> Self {
         let signatures = Collector::quorum(set, lease.digest(cluster));
-        Self { cluster, set: set.clone(), lease, certificate, signatures, newest: Position::START }
+        Self { cluster, set: set.clone(), lease, certificate, signatures, shown: BTreeMap::new() }
     }
 
     /// Takes one gatekeeper's grant with the newest entry that it knows. A grant whose entry does not prove itself does not
@@ -160,22 +160,59 @@ impl LeaseCollector {
             Some(entry) => entry.verify(&self.set, self.cluster)?,
         };
         self.signatures.add(index, signature)?;
-        if position.order() > self.newest.order() {
-            self.newest = position;
+        // What a gatekeeper showed first, it knew when it promised; a later answer can only know more.
+        let shown = self.shown.entry(index).or_insert(position);
+        if position.order() > shown.order() {
+            *shown = position;
         }
         Ok(())
     }
 
     /// The lease with its proof and the position to take over from, once a quorum granted it. The position may have been
     /// acknowledged: load the state to exactly it and have it acknowledged under the own fence before serving.
+    ///
+    /// Nothing yet, although a quorum granted it, if two heads were shown at the newest position: the holder before was
+    /// cloned. More gatekeepers' answers can tell which head a quorum may have acknowledged; see [`Self::is_split`].
     pub fn held(&self) -> Option<(HeldLease, Position)> {
         let signatures = self.signatures.signatures()?;
         let held = HeldLease { lease: self.lease.clone(), certificate: self.certificate.clone(), signatures };
-        Some((held, self.newest))
+        Some((held, self.newest()?))
+    }
+
+    /// Whether all gatekeepers answered and it still cannot be told which of two heads was acknowledged: a clone of the former
+    /// holder and a lying gatekeeper. Only the function's owner can go on from there, by a reset.
+    pub fn is_split(&self) -> bool {
+        self.shown.len() == self.set.members.len() && self.newest().is_none()
+    }
+
+    /// The newest position shown. Of two heads at one position at most one was acknowledged: one that too few gatekeepers can
+    /// have accepted (those that showed it, those that were not heard, and t−1 that lie) was not.
+    fn newest(&self) -> Option<Position> {
+        let order = self.shown.values().map(Position::order).max()?;
+        let mut support: BTreeMap<_, (Position, usize)> = BTreeMap::new();
+        for position in self.shown.values().filter(|position| position.order() == order) {
+            support.entry(position.head).or_insert((*position, 0)).1 += 1;
+        }
+        let heads: Vec<_> = support.into_values().collect();
+        if let [(position, _)] = heads.as_slice() {
+            return Some(*position);
+        }
+        let unheard = self.set.members.len() - self.shown.len();
+        let liars = self.set.threshold as usize - 1;
+        let possible = |support: usize| support + unheard + liars >= self.set.quorum() as usize;
+        let mut acknowledged = heads.iter().filter(|(_, support)| possible(*support));
+        match (acknowledged.next(), acknowledged.next()) {
+            (Some((position, _)), None) => Some(*position),
+            (Some(_), Some(_)) => None,
+            (None, _) => heads.iter().max_by_key(|(_, support)| *support).map(|(position, _)| *position),
+        }
     }
 }
 
 /// Acknowledgements of one batch.
+///
+/// A worker asks for the next sequence of a function only when a quorum acknowledged the one before, and never for two heads at
+/// one sequence, whatever became of the first request.
 #[derive(Debug, Clone)]
 pub struct AckCollector {
     batch: Batch,
