@@ -1,0 +1,2 @@
+export { domain, statements, kinds, outcomes, platforms } from "./statements.js";
+export type { StatementName } from "./statements.js";
