@@ -201,3 +201,67 @@ alloy::sol! {
         error IsPaused();
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use alloy::{
+        json_abi::JsonAbi,
+        sol_types::{SolEvent, SolInterface},
+    };
+
+    use super::*;
+
+    fn committed(json: &str) -> JsonAbi {
+        let mut file: serde_json::Value = serde_json::from_str(json).unwrap();
+        serde_json::from_value(file["abi"].take()).unwrap()
+    }
+
+    fn check<Calls: SolInterface, Errors: SolInterface>(json: &str, events: &[alloy::primitives::B256]) {
+        let abi = committed(json);
+        let functions: BTreeSet<[u8; 4]> = abi.functions().map(|function| function.selector().0).collect();
+        let errors: BTreeSet<[u8; 4]> = abi.errors().map(|error| error.selector().0).collect();
+        let topics: BTreeSet<_> = abi.events().map(|event| event.selector()).collect();
+        for selector in Calls::selectors() {
+            assert!(functions.contains(&selector), "{} has no function {selector:02x?}", Calls::NAME);
+        }
+        for selector in Errors::selectors() {
+            assert!(errors.contains(&selector), "{} has no error {selector:02x?}", Errors::NAME);
+        }
+        for topic in events {
+            assert!(topics.contains(topic), "{} has no event {topic}", Calls::NAME);
+        }
+    }
+
+    #[test]
+    fn every_selector_is_that_of_the_committed_contract() {
+        use IFunctionRegistry::*;
+        use IGatekeeperSet::*;
+        use IPolicyRegistry::*;
+        use IReceiptVerifier::*;
+        use IRequestHub::*;
+        use IStoredAnswers::*;
+        use IWorkerRegistry::*;
+        macro_rules! abi {
+            ($name:literal) => {
+                include_str!(concat!("../../../contracts/abi/", $name, ".json"))
+            };
+        }
+        check::<IGatekeeperSetCalls, IGatekeeperSetErrors>(abi!("GatekeeperSet"), &[]);
+        check::<IPolicyRegistryCalls, IPolicyRegistryErrors>(abi!("PolicyRegistry"), &[]);
+        let workers = [CertificatePublished::SIGNATURE_HASH, EndpointChanged::SIGNATURE_HASH];
+        check::<IWorkerRegistryCalls, IWorkerRegistryErrors>(abi!("WorkerRegistry"), &workers);
+        let functions = [FunctionRegistered::SIGNATURE_HASH];
+        check::<IFunctionRegistryCalls, IFunctionRegistryErrors>(abi!("FunctionRegistry"), &functions);
+        check::<IReceiptVerifierCalls, IReceiptVerifierErrors>(abi!("ReceiptVerifier"), &[]);
+        let hub = [Requested::SIGNATURE_HASH, CalledBack::SIGNATURE_HASH];
+        check::<IRequestHubCalls, IRequestHubErrors>(abi!("RequestHub"), &hub);
+        check::<IStoredAnswersCalls, IStoredAnswersErrors>(abi!("StoredAnswers"), &[]);
+        let verifier = committed(abi!("EcdsaQuorumVerifier"));
+        let errors: BTreeSet<[u8; 4]> = verifier.errors().map(|error| error.selector().0).collect();
+        for selector in IQuorumVerifier::IQuorumVerifierErrors::selectors() {
+            assert!(errors.contains(&selector), "IQuorumVerifier has no error {selector:02x?}");
+        }
+    }
+}

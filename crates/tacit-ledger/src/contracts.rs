@@ -74,8 +74,15 @@ pub struct Addresses {
 
 impl Addresses {
     fn from_list(list: [Address; 7]) -> Self {
-        let [gatekeeper_set, quorum_verifier, policy_registry, worker_registry, function_registry, receipt_verifier, request_hub] =
-            list;
+        let [
+            gatekeeper_set,
+            quorum_verifier,
+            policy_registry,
+            worker_registry,
+            function_registry,
+            receipt_verifier,
+            request_hub,
+        ] = list;
         Self {
             gatekeeper_set,
             quorum_verifier,
@@ -188,13 +195,7 @@ fn constructor_arguments(parameters: &ClusterParameters, addresses: &Addresses) 
     let members: Vec<AlloyAddress> = parameters.gatekeepers.members.iter().map(|member| (*member).into()).collect();
     let measurements: Vec<B256> = parameters.measurements.iter().map(|measurement| (*measurement).into()).collect();
     [
-        (
-            cluster,
-            members,
-            parameters.gatekeepers.threshold,
-            parameters.gatekeepers.epoch,
-            parameters.valid_until.0,
-        )
+        (cluster, members, parameters.gatekeepers.threshold, parameters.gatekeepers.epoch, parameters.valid_until.0)
             .abi_encode_params(),
         (set,).abi_encode_params(),
         (

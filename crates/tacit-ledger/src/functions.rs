@@ -120,7 +120,8 @@ impl Ledger {
             .from_block(0)
             .to_block(block.number);
         let logs = self.logs(&filter).await?;
-        let registered = logs.iter().filter_map(|log| IFunctionRegistry::FunctionRegistered::decode_log(&log.inner).ok());
+        let registered =
+            logs.iter().filter_map(|log| IFunctionRegistry::FunctionRegistered::decode_log(&log.inner).ok());
         Ok(registered.map(|event| (event.id.into(), event.name.clone())).collect())
     }
 

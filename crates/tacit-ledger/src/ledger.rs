@@ -18,8 +18,8 @@ use tacit_types::{
 
 use crate::{
     abi::{
-        IFunctionRegistry, IGatekeeperSet, IPolicyRegistry, IQuorumVerifier, IReceiptVerifier, IRequestHub, IStoredAnswers,
-        IWorkerRegistry,
+        IFunctionRegistry, IGatekeeperSet, IPolicyRegistry, IQuorumVerifier, IReceiptVerifier, IRequestHub,
+        IStoredAnswers, IWorkerRegistry,
     },
     contracts::Addresses,
     error::{LedgerError, Refusal},
@@ -276,7 +276,9 @@ impl Ledger {
                 }
                 None => LedgerError::Rpc { method, message: payload.message.to_string() },
             },
-            RpcError::Transport(error) => LedgerError::Unreachable { rpc: self.rpc.clone(), reason: kind(&error).to_owned() },
+            RpcError::Transport(error) => {
+                LedgerError::Unreachable { rpc: self.rpc.clone(), reason: kind(&error).to_owned() }
+            }
             _ => LedgerError::Answer(method),
         }
     }
@@ -360,7 +362,9 @@ mod tests {
     #[test]
     fn the_shown_address_has_no_key() {
         let addresses = predict_addresses(Address::ZERO, 0);
-        let ledger = Ledger::connect("https://user:pass@rpc.example.org:8545/v2/SECRET", addresses, Finality::Confirmations(0)).unwrap();
+        let ledger =
+            Ledger::connect("https://user:pass@rpc.example.org:8545/v2/SECRET", addresses, Finality::Confirmations(0))
+                .unwrap();
         assert_eq!(ledger.rpc, "https://rpc.example.org:8545");
     }
 }

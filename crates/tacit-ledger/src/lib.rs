@@ -1,4 +1,5 @@
 #![doc = include_str!("../README.md")]
+#![cfg_attr(test, allow(clippy::unwrap_used))]
 
 mod abi;
 pub mod anvil;
@@ -11,10 +12,11 @@ pub mod requests;
 pub mod workers;
 pub mod writer;
 
+pub use anvil::{Anvil, AnvilConfig, AnvilSearch};
 pub use contracts::{Addresses, ClusterParameters, code_hashes, deploy_all, predict_addresses};
 pub use error::{LedgerError, Refusal};
 pub use functions::{FunctionRecord, NewVersion, StateReset};
 pub use ledger::{At, BlockRef, Ledger};
-pub use requests::{Acceptance, ContractRequest, Cursor, RequestStatus};
+pub use requests::{Acceptance, ContractRequest, Cursor, Question, RequestStatus};
 pub use workers::Standing;
 pub use writer::{Confirmation, Outcome, Writer};

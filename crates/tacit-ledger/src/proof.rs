@@ -97,7 +97,11 @@ impl Ledger {
         }
         let version = |index: u64| {
             let at = |offset| storage.word(plus(first_version, index * VERSION_SLOTS + offset));
-            (CodeHash::from(at(0).to_be_bytes::<32>()), ManifestHash::from(at(1).to_be_bytes::<32>()), field(at(2), 0, 64))
+            (
+                CodeHash::from(at(0).to_be_bytes::<32>()),
+                ManifestHash::from(at(1).to_be_bytes::<32>()),
+                field(at(2), 0, 64),
+            )
         };
         let mut current = version(count - 1);
         if current.2 > block.time.0 {
@@ -142,7 +146,11 @@ impl Ledger {
     ///
     /// # Errors
     /// [`LedgerError::Proof`] when a proof does not hold or the request is not as shown; else as for any read.
-    pub async fn prove_request(&self, request: &ContractRequest, block: BlockRef) -> Result<RequestStatus, LedgerError> {
+    pub async fn prove_request(
+        &self,
+        request: &ContractRequest,
+        block: BlockRef,
+    ) -> Result<RequestStatus, LedgerError> {
         let failed = || LedgerError::Proof { what: "the request", block: block.number };
         let base = entry(REQUESTS, request.id.into());
         let second = plus(base, 1);
@@ -177,8 +185,7 @@ impl Ledger {
             return Err(LedgerError::Proof { what: "the block's header", block: block.number });
         }
         let account = AlloyAddress::from(contract);
-        let proof =
-            self.ask("eth_getProof", self.provider().get_proof(account, slots.clone()).block_id(id)).await?;
+        let proof = self.ask("eth_getProof", self.provider().get_proof(account, slots.clone()).block_id(id)).await?;
         verify_storage(header.inner.state_root, account, &slots, &proof)
             .ok_or(LedgerError::Proof { what, block: block.number })
     }
@@ -191,6 +198,8 @@ fn verify_storage(
     slots: &[B256],
     proof: &EIP1186AccountProofResponse,
 ) -> Option<ProvedStorage> {
+    // With other features of alloy-trie an account has a further member.
+    #[allow(clippy::needless_update)]
     let claimed = TrieAccount {
         nonce: proof.nonce,
         balance: proof.balance,
@@ -198,14 +207,23 @@ fn verify_storage(
         code_hash: proof.code_hash,
         ..TrieAccount::default()
     };
-    verify_proof(state_root, Nibbles::unpack(keccak256(account)), Some(rlp::encode(&claimed)), &proof.account_proof).ok()?;
+    verify_proof(state_root, Nibbles::unpack(keccak256(account)), Some(rlp::encode(claimed)), &proof.account_proof)
+        .ok()?;
     if proof.storage_proof.len() != slots.len() {
         return None;
     }
     let mut words = BTreeMap::new();
     for (slot, shown) in slots.iter().zip(&proof.storage_proof) {
-        let value = (!shown.value.is_zero()).then(|| rlp::encode(shown.value));
-        verify_proof(proof.storage_hash, Nibbles::unpack(keccak256(slot)), value, &shown.proof).ok()?;
+        let key = Nibbles::unpack(keccak256(slot));
+        let proved = |value: Option<Vec<u8>>| verify_proof(proof.storage_hash, key, value, &shown.proof).is_ok();
+        // A word that is zero is not in the trie; anvil leaves one in that was written, which says the same.
+        let holds = match shown.value.is_zero() {
+            true => proved(None) || proved(Some(rlp::encode(U256::ZERO))),
+            false => proved(Some(rlp::encode(shown.value))),
+        };
+        if !holds {
+            return None;
+        }
         words.insert(*slot, shown.value);
     }
     Some(ProvedStorage(words))
@@ -213,6 +231,12 @@ fn verify_storage(
 
 #[cfg(test)]
 mod tests {
+    use alloy::{
+        primitives::Bytes,
+        rpc::types::EIP1186StorageProof,
+        trie::{HashBuilder, proof::ProofRetainer},
+    };
+
     use super::*;
 
     #[test]
@@ -222,11 +246,14 @@ mod tests {
         assert_eq!(field(word, 224, 8), 1);
         assert_eq!(field(word, 0, 64), 0x1234);
         assert_eq!(field(U256::MAX, 192, 64), u64::MAX);
-        assert_eq!(address(word), Address::from({
-            let mut bytes = [0; 20];
-            bytes[18..].copy_from_slice(&[0x12, 0x34]);
-            bytes
-        }));
+        assert_eq!(
+            address(word),
+            Address::from({
+                let mut bytes = [0; 20];
+                bytes[18..].copy_from_slice(&[0x12, 0x34]);
+                bytes
+            })
+        );
     }
 
     #[test]
@@ -236,5 +263,107 @@ mod tests {
         padded[63] = 4;
         assert_eq!(entry(4, B256::with_last_byte(7)), keccak256(padded));
         assert_eq!(plus(B256::repeat_byte(0xff), 1), B256::ZERO);
+    }
+
+    /// The root of a trie and, per key, the nodes on the way to it.
+    fn trie(mut leaves: Vec<(B256, Vec<u8>)>, keys: &[B256]) -> (B256, Vec<Vec<Bytes>>) {
+        let nibbles = |key: &B256| Nibbles::unpack(keccak256(key));
+        leaves.sort_by_key(|(key, _)| nibbles(key));
+        let retainer = ProofRetainer::new(keys.iter().map(nibbles).collect());
+        let mut builder = HashBuilder::default().with_proof_retainer(retainer);
+        for (key, value) in &leaves {
+            builder.add_leaf(nibbles(key), value);
+        }
+        let root = builder.root();
+        let nodes = builder.take_proof_nodes();
+        let path = |key: &B256| nodes.matching_nodes_sorted(&nibbles(key)).into_iter().map(|(_, node)| node).collect();
+        (root, keys.iter().map(path).collect())
+    }
+
+    /// State with one contract that holds three words (one written as zero, as anvil keeps it), and the proof of five.
+    fn state() -> (B256, AlloyAddress, Vec<B256>, EIP1186AccountProofResponse) {
+        let slots: Vec<B256> = (1..=5).map(B256::with_last_byte).collect();
+        let values = [U256::from(7), U256::MAX, U256::ZERO, U256::ZERO, U256::ZERO];
+        let stored = (0..3).map(|index| (slots[index], rlp::encode(values[index]))).collect();
+        let (storage_hash, paths) = trie(stored, &slots);
+        let account = AlloyAddress::repeat_byte(0x11);
+        #[allow(clippy::needless_update)]
+        let body = TrieAccount {
+            nonce: 1,
+            balance: U256::from(2),
+            storage_root: storage_hash,
+            code_hash: B256::repeat_byte(3),
+            ..TrieAccount::default()
+        };
+        // Keys are hashed again, so any 20 or 32 bytes do for the other accounts.
+        let nibbles = Nibbles::unpack(keccak256(account));
+        let mut leaves = vec![(nibbles, rlp::encode(body))];
+        leaves.extend((0..9).map(|byte| (Nibbles::unpack(keccak256([byte; 20])), rlp::encode(TrieAccount::default()))));
+        leaves.sort();
+        let mut builder = HashBuilder::default().with_proof_retainer(ProofRetainer::new(vec![nibbles]));
+        for (key, value) in &leaves {
+            builder.add_leaf(*key, value);
+        }
+        let state_root = builder.root();
+        let account_proof =
+            builder.take_proof_nodes().matching_nodes_sorted(&nibbles).into_iter().map(|(_, node)| node).collect();
+        let storage_proof = slots
+            .iter()
+            .zip(values)
+            .zip(paths)
+            .map(|((slot, value), proof)| EIP1186StorageProof { key: (*slot).into(), value, proof })
+            .collect();
+        let proof = EIP1186AccountProofResponse {
+            address: account,
+            balance: body.balance,
+            code_hash: body.code_hash,
+            nonce: body.nonce,
+            storage_hash,
+            account_proof,
+            storage_proof,
+        };
+        (state_root, account, slots, proof)
+    }
+
+    #[test]
+    fn what_is_proved_is_what_stands_there() {
+        let (root, account, slots, proof) = state();
+        let proved = verify_storage(root, account, &slots, &proof).unwrap();
+        assert_eq!(proved.word(slots[0]), U256::from(7));
+        assert_eq!(proved.word(slots[1]), U256::MAX);
+        assert_eq!(proved.word(slots[2]), U256::ZERO);
+        assert_eq!(proved.word(slots[4]), U256::ZERO);
+    }
+
+    #[test]
+    fn a_lying_node_proves_nothing() {
+        let (root, account, slots, good) = state();
+        let check = |change: &dyn Fn(&mut EIP1186AccountProofResponse)| {
+            let mut proof = good.clone();
+            change(&mut proof);
+            assert!(verify_storage(root, account, &slots, &proof).is_none());
+        };
+        check(&|p| p.nonce += 1);
+        check(&|p| p.balance += U256::from(1));
+        check(&|p| p.code_hash = B256::ZERO);
+        check(&|p| p.storage_hash = B256::repeat_byte(9));
+        check(&|p| p.account_proof.clear());
+        check(&|p| p.storage_proof[0].value = U256::from(8));
+        check(&|p| p.storage_proof[0].value = U256::ZERO);
+        check(&|p| p.storage_proof[4].value = U256::from(1));
+        check(&|p| p.storage_proof[1].proof.clear());
+        check(&|p| p.storage_proof.swap(0, 1));
+        check(&|p| {
+            p.storage_proof.pop();
+        });
+        assert!(verify_storage(B256::ZERO, account, &slots, &good).is_none());
+        assert!(verify_storage(root, AlloyAddress::ZERO, &slots, &good).is_none());
+        for index in 0..good.account_proof.len() {
+            check(&|p| {
+                let mut node = p.account_proof[index].to_vec();
+                node[3] ^= 1;
+                p.account_proof[index] = node.into();
+            });
+        }
     }
 }

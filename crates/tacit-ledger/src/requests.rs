@@ -138,6 +138,21 @@ pub enum Acceptance {
     OnlyAcknowledged,
 }
 
+/// What a `StoredAnswers` contract asks.
+#[derive(Debug, Clone)]
+pub struct Question<'a> {
+    /// The method's name.
+    pub method: &'a str,
+    /// The request body.
+    pub input: &'a [u8],
+    /// Gas that the callback gets; zero for none.
+    pub callback_gas: u64,
+    /// Sent along, for the operator whose worker answers.
+    pub fee: u128,
+    /// Last second at which an answer counts.
+    pub deadline: UnixTime,
+}
+
 /// One answer of a batch.
 #[derive(Debug, Clone)]
 pub struct BatchAnswer {
@@ -358,7 +373,8 @@ impl Ledger {
     /// # Errors
     /// When the chain cannot be reached.
     pub async fn owed(&self, account: Address, at: At) -> Result<u128, LedgerError> {
-        let owed = self.view(self.addresses().request_hub, IRequestHub::owedCall { account: account.into() }, at).await?;
+        let owed =
+            self.view(self.addresses().request_hub, IRequestHub::owedCall { account: account.into() }, at).await?;
         Ok(u128::try_from(owed).unwrap_or(u128::MAX))
     }
 
@@ -366,7 +382,12 @@ impl Ledger {
     ///
     /// # Errors
     /// When the contract refuses the receipt or the chain cannot be reached.
-    pub async fn inspect_receipt(&self, receipt: &Receipt, signature: &Signature, at: At) -> Result<Author, LedgerError> {
+    pub async fn inspect_receipt(
+        &self,
+        receipt: &Receipt,
+        signature: &Signature,
+        at: At,
+    ) -> Result<Author, LedgerError> {
         let call =
             IReceiptVerifier::inspectCall { receipt: receipt_to_abi(receipt), signature: signature_to_abi(signature) };
         self.view(self.addresses().receipt_verifier, call, at).await.map(author)
@@ -388,7 +409,9 @@ impl Ledger {
         let signature = signature_to_abi(signature);
         let verifier = self.addresses().receipt_verifier;
         match ack {
-            None => self.view(verifier, IReceiptVerifier::verifyCall { consumer, receipt, signature }, at).await.map(author),
+            None => {
+                self.view(verifier, IReceiptVerifier::verifyCall { consumer, receipt, signature }, at).await.map(author)
+            }
             Some(ack) => {
                 let acknowledgement = acknowledgement_to_abi(ack);
                 let call = IReceiptVerifier::verifyAcknowledgedCall { consumer, receipt, signature, acknowledgement };
@@ -513,7 +536,8 @@ impl Writer {
             None => self.hub(IRequestHub::fulfilCall { id, response, receipt, signature }, 0).await?,
             Some(ack) => {
                 let acknowledgement = acknowledgement_to_abi(ack);
-                self.hub(IRequestHub::fulfilAcknowledgedCall { id, response, receipt, signature, acknowledgement }, 0).await?
+                self.hub(IRequestHub::fulfilAcknowledgedCall { id, response, receipt, signature, acknowledgement }, 0)
+                    .await?
             }
         };
         Ok(delivery(outcome))
@@ -599,7 +623,12 @@ impl Writer {
     ///
     /// # Errors
     /// When the contract refuses or the transaction is not final in time.
-    pub async fn spend_verify(&self, consumer: Address, receipt: &Receipt, signature: &Signature) -> Result<Outcome, LedgerError> {
+    pub async fn spend_verify(
+        &self,
+        consumer: Address,
+        receipt: &Receipt,
+        signature: &Signature,
+    ) -> Result<Outcome, LedgerError> {
         let call = IReceiptVerifier::verifyCall {
             consumer: consumer.into(),
             receipt: receipt_to_abi(receipt),
@@ -659,7 +688,7 @@ impl Writer {
         self.deploy(code).await?.created.ok_or(LedgerError::Answer("contract creation"))
     }
 
-    /// Lets a `StoredAnswers` contract ask a function; `fee` goes with it.
+    /// Lets a `StoredAnswers` contract ask a function.
     ///
     /// # Errors
     /// When the contract refuses or the transaction is not final in time.
@@ -667,21 +696,17 @@ impl Writer {
         &self,
         consumer: Address,
         function: FunctionId,
-        method: &str,
-        input: &[u8],
-        callback_gas: u64,
-        fee: u128,
-        deadline: UnixTime,
+        question: &Question<'_>,
     ) -> Result<(CallId, Outcome), LedgerError> {
         let call = IStoredAnswers::askCall {
             functionId: function.into(),
             codeHash: B256::ZERO,
-            method: method.to_owned(),
-            input: input.to_vec().into(),
-            callbackGas: callback_gas,
-            deadline: deadline.0,
+            method: question.method.to_owned(),
+            input: question.input.to_vec().into(),
+            callbackGas: question.callback_gas,
+            deadline: question.deadline.0,
         };
-        requested(self.call_with(consumer, call, fee).await?)
+        requested(self.call_with(consumer, call, question.fee).await?)
     }
 
     /// Lets a `StoredAnswers` contract take a function's publications, or no more.
@@ -720,8 +745,11 @@ impl Writer {
 }
 
 fn delivery(outcome: Outcome) -> Delivery {
-    let called_back =
-        outcome.logs.iter().find_map(|log| IRequestHub::CalledBack::decode_log(&log.inner).ok()).map(|event| event.success);
+    let called_back = outcome
+        .logs
+        .iter()
+        .find_map(|log| IRequestHub::CalledBack::decode_log(&log.inner).ok())
+        .map(|event| event.success);
     Delivery { outcome, called_back }
 }
 

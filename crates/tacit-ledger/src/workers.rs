@@ -243,11 +243,7 @@ impl Ledger {
     /// When the chain cannot be reached.
     pub async fn policy(&self, at: At) -> Result<LedgerPolicy, LedgerError> {
         let policy = self.view(self.addresses().policy_registry, IPolicyRegistry::currentCall {}, at).await?;
-        Ok(LedgerPolicy {
-            policy: policy.policyHash.into(),
-            uri: policy.uri,
-            active_from: UnixTime(policy.activeFrom),
-        })
+        Ok(LedgerPolicy { policy: policy.policyHash.into(), uri: policy.uri, active_from: UnixTime(policy.activeFrom) })
     }
 
     /// Whether machines with this measurement may be admitted.

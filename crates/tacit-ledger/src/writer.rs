@@ -1,6 +1,10 @@
 //! Transactions: one sender, rising nonces, resubmission, one outcome per intent.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    hash::{BuildHasher, Hasher},
+    sync::Arc,
+    time::Duration,
+};
 
 use alloy::{
     eips::{BlockId, Encodable2718},
@@ -52,6 +56,8 @@ pub struct Writer {
     nonce: Arc<Mutex<Option<u64>>>,
     confirmation: Confirmation,
     patience: Duration,
+    /// Added to fees, in the smallest coin, so that two writers of one account never make the same transaction by chance.
+    mark: u128,
 }
 
 /// A transaction under way: the same nonce under one or more hashes.
@@ -59,7 +65,14 @@ struct Pending {
     request: TransactionRequest,
     raw: Vec<u8>,
     hashes: Vec<B256>,
-    submitted: Instant,
+    /// When the chain last took it; nothing if that is not known.
+    submitted: Option<Instant>,
+}
+
+impl Pending {
+    fn newest(&self) -> Digest {
+        self.hashes.last().copied().unwrap_or_default().into()
+    }
 }
 
 impl Ledger {
@@ -77,13 +90,14 @@ impl Ledger {
             nonce: Arc::default(),
             confirmation: Confirmation::Final,
             patience: Duration::from_secs(120),
+            mark: u128::from(std::hash::RandomState::new().build_hasher().finish() % 1_000_000),
         })
     }
 }
 
 impl Writer {
     const RESUBMIT_AFTER: Duration = Duration::from_secs(15);
-    const ATTEMPTS: usize = 4;
+    const ATTEMPTS: usize = 100;
 
     /// Reports transactions as done at this point.
     #[must_use]
@@ -181,23 +195,35 @@ impl Writer {
         let until = Instant::now() + self.patience;
         let mut pause = Pause::default();
         loop {
-            let last = pending.hashes.last().copied().unwrap_or_default();
-            if let Some(receipt) = self.any_receipt(&pending.hashes).await? {
-                let block = receipt.block_number.unwrap_or(u64::MAX);
-                let done = match self.confirmation {
-                    Confirmation::Mined => true,
-                    // The receipt is read again in the next round, so a block that was replaced does not count.
-                    Confirmation::Final => self.ledger.finalized().await?.number >= block,
-                };
-                if done {
-                    return finished(receipt);
+            match self.look(&mut pending).await {
+                Ok(Some(receipt)) => return finished(receipt),
+                Ok(None) => self.in_time(pending.newest(), until)?,
+                // The transaction is out: the chain may come back.
+                Err(error) if error.is_unreachable() && Instant::now() < until => {}
+                Err(error) => {
+                    *self.nonce.lock().await = None;
+                    return Err(error);
                 }
-            } else if pending.submitted.elapsed() >= Self::RESUBMIT_AFTER {
-                self.resubmit(&mut pending).await?;
             }
-            self.in_time(last.into(), until)?;
             pause.wait().await;
         }
+    }
+
+    /// The receipt, if the transaction is done; sends it again if it seems to be lost or stuck.
+    async fn look(&self, pending: &mut Pending) -> Result<Option<TransactionReceipt>, LedgerError> {
+        if let Some(receipt) = self.any_receipt(&pending.hashes).await? {
+            let block = receipt.block_number.unwrap_or(u64::MAX);
+            let done = match self.confirmation {
+                Confirmation::Mined => true,
+                // The receipt is read again each time, so a block that was replaced meanwhile does not count.
+                Confirmation::Final => self.ledger.finalized().await?.number >= block,
+            };
+            return Ok(done.then_some(receipt));
+        }
+        if pending.submitted.is_none_or(|time| time.elapsed() >= Self::RESUBMIT_AFTER) {
+            self.resubmit(pending).await?;
+        }
+        Ok(None)
     }
 
     /// Fills in what signing needs. Estimating the gas runs the transaction, so a refusal shows here, decoded.
@@ -214,8 +240,8 @@ impl Writer {
         Ok(request
             .with_chain_id(chain_id)
             .with_gas_limit(gas + gas / 5)
-            .with_max_fee_per_gas(fees.max_fee_per_gas)
-            .with_max_priority_fee_per_gas(fees.max_priority_fee_per_gas))
+            .with_max_fee_per_gas(fees.max_fee_per_gas + self.mark)
+            .with_max_priority_fee_per_gas(fees.max_priority_fee_per_gas + self.mark))
     }
 
     /// Gives the transaction the next nonce and sends it. Sending is one at a time, so nonces reach the chain in order.
@@ -233,10 +259,19 @@ impl Writer {
             match self.broadcast(&raw).await {
                 Ok(()) => {
                     *next = Some(nonce + 1);
-                    return Ok(Pending { request, raw, hashes: vec![hash], submitted: Instant::now() });
+                    return Ok(Pending { request, raw, hashes: vec![hash], submitted: Some(Instant::now()) });
                 }
-                // Another process used the nonce, or the chain went back: ask the chain.
-                Err(LedgerError::Rpc { message, .. }) if attempt < Self::ATTEMPTS && message.contains("nonce") => *next = None,
+                // It may or may not have arrived: it keeps its nonce and is sent again until the chain says.
+                Err(LedgerError::Unreachable { .. }) => {
+                    *next = Some(nonce + 1);
+                    return Ok(Pending { request, raw, hashes: vec![hash], submitted: None });
+                }
+                // Another process of this account used the nonce (for the very same transaction, even), or the chain went
+                // back: ask the chain.
+                Err(LedgerError::Rpc { message, .. }) if attempt < Self::ATTEMPTS && is_nonce_taken(&message) => {
+                    *next = None;
+                    sleep(Duration::from_millis(5)).await;
+                }
                 Err(error) => {
                     *next = None;
                     return Err(error);
@@ -247,9 +282,16 @@ impl Writer {
 
     /// Sends the same intent again under the same nonce: as it is if the chain lost it, else with a higher fee.
     async fn resubmit(&self, pending: &mut Pending) -> Result<(), LedgerError> {
-        pending.submitted = Instant::now();
-        if self.broadcast(&pending.raw).await.is_ok() {
-            return Ok(());
+        let known = pending.submitted.replace(Instant::now()).is_some();
+        match self.broadcast(&pending.raw).await {
+            Ok(()) => return Ok(()),
+            Err(error) if error.is_unreachable() => {
+                pending.submitted = None;
+                return Err(error);
+            }
+            // The chain has it after all.
+            Err(_) if !known => return Ok(()),
+            Err(_) => {}
         }
         let raised = |fee: Option<u128>| fee.map_or(1, |fee| fee + fee / 4 + 1);
         let request = pending
@@ -285,7 +327,9 @@ impl Writer {
         let account = AlloyAddress::from(self.address);
         let provider = self.ledger.provider();
         self.ledger
-            .ask("eth_getTransactionCount", async { provider.get_transaction_count(account).block_id(BlockId::pending()).await })
+            .ask("eth_getTransactionCount", async {
+                provider.get_transaction_count(account).block_id(BlockId::pending()).await
+            })
             .await
     }
 
@@ -309,6 +353,11 @@ impl Writer {
         }
         Err(LedgerError::NotFinal { hash, seconds: self.patience.as_secs() })
     }
+}
+
+/// Whether a node's words mean that the nonce belongs to another transaction.
+fn is_nonce_taken(message: &str) -> bool {
+    ["nonce", "already", "underpriced"].iter().any(|word| message.contains(word))
 }
 
 fn finished(receipt: TransactionReceipt) -> Result<Outcome, LedgerError> {

@@ -31,7 +31,7 @@ pub struct Genesis {
     pub chain_id: u64,
     /// Contracts by name, at the addresses where they are or will be.
     pub contracts: BTreeMap<String, Address>,
-    /// Keccak-256 of each contract's creation code, by name.
+    /// Keccak-256 of each contract's deployed code, by name.
     pub code_hashes: BTreeMap<String, Digest>,
     /// RPC endpoints of the home chain.
     pub rpcs: Vec<String>,

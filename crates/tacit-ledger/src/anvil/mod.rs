@@ -68,6 +68,8 @@ struct Supervisor {
     settled: u64,
     pid: Arc<AtomicU32>,
     restarts: watch::Sender<u64>,
+    /// Held as long as this supervisor lives: a folder has one.
+    _lock: std::fs::File,
 }
 
 /// How often the supervisor looks for new blocks.
@@ -89,6 +91,7 @@ impl Anvil {
         tokio::fs::create_dir_all(&config.directory)
             .await
             .map_err(|source| LedgerError::LocalChain { action: "has no folder", source })?;
+        let lock = process::lock(&config.directory)?;
         let snapshots = Snapshots::new(&config.directory);
         process::end_orphan(&config.directory, &snapshots).await?;
         let port = process::choose_port(&config)?;
@@ -104,6 +107,7 @@ impl Anvil {
             settled: 0,
             pid: Arc::clone(&pid),
             restarts: restarts_sender,
+            _lock: lock,
         };
         supervisor.settle(true).await?;
         let url = supervisor.rpc.url().to_owned();
@@ -169,7 +173,8 @@ async fn launch(config: &AnvilConfig, port: u16, snapshots: &Snapshots) -> Resul
     let until = tokio::time::Instant::now() + START;
     while rpc.block_number().await.is_err() {
         if let Some(status) = process.exited() {
-            let source = std::io::Error::other(format!("anvil ended with {status}; see anvil.log in the chain's folder"));
+            let source =
+                std::io::Error::other(format!("anvil ended with {status}; see anvil.log in the chain's folder"));
             return Err(LedgerError::LocalChain { action: "did not start", source });
         }
         if tokio::time::Instant::now() >= until {

@@ -90,6 +90,13 @@ impl Process {
     }
 }
 
+/// Takes the folder for this supervisor; the lock goes with the file.
+pub(super) fn lock(directory: &Path) -> Result<fs::File, LedgerError> {
+    let file = fs::File::create(directory.join("anvil.lock")).map_err(failed("cannot lock its folder"))?;
+    file.try_lock().map_err(io::Error::from).map_err(failed("is already run by another process"))?;
+    Ok(file)
+}
+
 fn read_record(directory: &Path) -> Option<Record> {
     serde_json::from_str(&fs::read_to_string(record_file(directory)).ok()?).ok()
 }
@@ -131,11 +138,52 @@ pub(super) async fn end_orphan(directory: &Path, snapshots: &Snapshots) -> Resul
 /// The configured port, or the last one if it is free, or any free one.
 pub(super) fn choose_port(config: &AnvilConfig) -> Result<u16, LedgerError> {
     let free = |port: u16| {
-        TcpListener::bind((Ipv4Addr::LOCALHOST, port)).and_then(|listener| listener.local_addr()).map(|address| address.port())
+        TcpListener::bind((Ipv4Addr::LOCALHOST, port))
+            .and_then(|listener| listener.local_addr())
+            .map(|address| address.port())
     };
     if let Some(port) = config.port {
         return free(port).map_err(failed("cannot have its port"));
     }
     let last = read_record(&config.directory).map_or(0, |record| record.port);
     free(last).or_else(|_| free(0)).map_err(failed("finds no free port"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{super::AnvilSearch, *};
+
+    #[test]
+    fn a_process_is_told_from_a_later_one_with_its_number() {
+        let own = std::process::id();
+        assert!(began(own).is_some());
+        assert_eq!(began(own), began(own));
+        assert_eq!(began(u32::MAX), None);
+    }
+
+    #[tokio::test]
+    async fn what_an_earlier_supervisor_left_is_saved_and_ended() {
+        let folder = tempfile::tempdir().unwrap();
+        let binary = AnvilSearch::from_environment().find().expect("run `make bootstrap`, or `npm ci` in contracts/");
+        let config = AnvilConfig { binary, directory: folder.path().into(), port: None, chain_id: 5 };
+        let snapshots = Snapshots::new(folder.path());
+        let port = choose_port(&config).unwrap();
+        let (process, rpc) = super::super::launch(&config, port, &snapshots).await.unwrap();
+        rpc.mine().await.unwrap();
+        assert!(snapshots.load().await.unwrap().is_none());
+        let (pid, start) = (process.pid(), began(process.pid()));
+        // As after kill -9 of the supervisor: nobody ends the child.
+        let mut child = process.child;
+        let reaper = std::thread::spawn(move || {
+            while child.try_wait().unwrap().is_none() {
+                std::thread::sleep(std::time::Duration::from_millis(5));
+            }
+        });
+        end_orphan(folder.path(), &snapshots).await.unwrap();
+        assert_ne!(began(pid), start);
+        assert!(snapshots.load().await.unwrap().is_some());
+        reaper.join().unwrap();
+        // A second time there is nothing to end.
+        end_orphan(folder.path(), &snapshots).await.unwrap();
+    }
 }

@@ -37,9 +37,8 @@ impl LocalRpc {
 
     /// Mines one empty block with the present second as its timestamp.
     pub(super) async fn mine(&self) -> Result<(), LedgerError> {
-        let _: Option<serde_json::Value> = self
-            .ask("anvil_mine", self.client.request("anvil_mine", (U256::from(1), U256::ZERO)))
-            .await?;
+        let _: Option<serde_json::Value> =
+            self.ask("anvil_mine", self.client.request("anvil_mine", (U256::from(1), U256::ZERO))).await?;
         Ok(())
     }
 

@@ -1,6 +1,9 @@
 //! Snapshots of the local chain: one file, replaced atomically.
 
-use std::{io, path::{Path, PathBuf}};
+use std::{
+    io,
+    path::{Path, PathBuf},
+};
 
 use alloy::primitives::Bytes;
 
