@@ -26,6 +26,9 @@ const SLICE: u64 = 5_000_000;
 /// Bytes of a module's source or of a component.
 const MODULE_SIZE: usize = 16 << 20;
 
+/// Interfaces that a function may import of the world `tacit:function@1`.
+const POWERS: [&str; 8] = ["types", "state", "secrets", "http", "log", "clock", "random", "request"];
+
 /// How an engine is set up.
 pub struct EngineConfig {
     /// Calls that run at the same time; more wait.
@@ -164,7 +167,8 @@ impl Engine {
         let component = component.map_err(invalid)?;
         let mut linker = self.0.linker.clone();
         for (name, _) in component.component_type().imports(&self.0.wasmtime) {
-            if !name.starts_with("tacit:function/") && !wasi::is_known(name) {
+            let known = name.strip_prefix("tacit:function/").and_then(|name| name.strip_suffix("@1.0.0")).is_some_and(|name| POWERS.contains(&name));
+            if !known && !wasi::is_known(name) {
                 return Err(RuntimeError::UnknownImport { name: name.to_owned() });
             }
         }

@@ -2,7 +2,7 @@
 //! Everything else that it imports is there so that the component links, and ends the call when it is used.
 
 use wasmtime::StoreContextMut;
-use wasmtime::component::{Component, ComponentType, Linker, Lower, Resource, ResourceType};
+use wasmtime::component::{Component, ComponentType, Linker, LinkerInstance, Lower, Resource, ResourceType};
 
 use crate::sandbox::Sandbox;
 
@@ -11,6 +11,36 @@ struct Output;
 
 /// An error of a stream; there never is one.
 struct Broken;
+
+/// Kinds of resources that exist only as types: no program ever gets one.
+struct Absent<const KIND: usize>;
+
+/// An open file or folder.
+type Descriptor = Absent<0>;
+
+/// Every instance that names a resource must mean the same one, so all are defined in each.
+fn resources(instance: &mut LinkerInstance<'_, Sandbox>) -> wasmtime::Result<()> {
+    let kinds = [
+        ("error", ResourceType::host::<Broken>()),
+        ("output-stream", ResourceType::host::<Output>()),
+        ("descriptor", ResourceType::host::<Descriptor>()),
+        ("input-stream", ResourceType::host::<Absent<1>>()),
+        ("pollable", ResourceType::host::<Absent<2>>()),
+        ("terminal-input", ResourceType::host::<Absent<3>>()),
+        ("terminal-output", ResourceType::host::<Absent<4>>()),
+        ("directory-entry-stream", ResourceType::host::<Absent<5>>()),
+        ("network", ResourceType::host::<Absent<6>>()),
+        ("tcp-socket", ResourceType::host::<Absent<7>>()),
+        ("udp-socket", ResourceType::host::<Absent<8>>()),
+        ("incoming-datagram-stream", ResourceType::host::<Absent<9>>()),
+        ("outgoing-datagram-stream", ResourceType::host::<Absent<10>>()),
+        ("resolve-address-stream", ResourceType::host::<Absent<11>>()),
+    ];
+    for (name, kind) in kinds {
+        instance.resource(name, kind, |_, _| Ok(()))?;
+    }
+    Ok(())
+}
 
 /// `wasi:io/streams.stream-error`.
 #[derive(ComponentType, Lower)]
@@ -35,7 +65,11 @@ pub(crate) fn is_known(name: &str) -> bool {
 pub(crate) fn link(linker: &mut Linker<Sandbox>, component: &Component) -> wasmtime::Result<()> {
     let engine = component.engine().clone();
     for (name, _) in component.component_type().imports(&engine) {
+        if !is_known(name) {
+            continue;
+        }
         let Some((interface, _)) = name.split_once('@') else { continue };
+        resources(&mut linker.instance(name)?)?;
         match interface {
             "wasi:cli/environment" => {
                 let mut instance = linker.instance(name)?;
@@ -65,12 +99,14 @@ pub(crate) fn link(linker: &mut Linker<Sandbox>, component: &Component) -> wasmt
                     Ok(((store.data_mut().random_u64(), store.data_mut().random_u64()),))
                 })?;
             }
-            "wasi:io/error" => linker.instance(name)?.resource("error", ResourceType::host::<Broken>(), |_, _| Ok(()))?,
+            "wasi:filesystem/preopens" => linker.instance(name)?.func_wrap("get-directories", |_: StoreContextMut<'_, Sandbox>, (): ()| Ok((Vec::<(Resource<Descriptor>, String)>::new(),)))?,
+            "wasi:cli/terminal-stdin" => linker.instance(name)?.func_wrap("get-terminal-stdin", |_: StoreContextMut<'_, Sandbox>, (): ()| Ok((None::<Resource<Absent<3>>>,)))?,
+            "wasi:cli/terminal-stdout" => linker.instance(name)?.func_wrap("get-terminal-stdout", |_: StoreContextMut<'_, Sandbox>, (): ()| Ok((None::<Resource<Absent<4>>>,)))?,
+            "wasi:cli/terminal-stderr" => linker.instance(name)?.func_wrap("get-terminal-stderr", |_: StoreContextMut<'_, Sandbox>, (): ()| Ok((None::<Resource<Absent<4>>>,)))?,
             "wasi:cli/stdout" => linker.instance(name)?.func_wrap("get-stdout", |_: StoreContextMut<'_, Sandbox>, (): ()| Ok((Resource::<Output>::new_own(1),)))?,
             "wasi:cli/stderr" => linker.instance(name)?.func_wrap("get-stderr", |_: StoreContextMut<'_, Sandbox>, (): ()| Ok((Resource::<Output>::new_own(2),)))?,
             "wasi:io/streams" => {
                 let mut instance = linker.instance(name)?;
-                instance.resource("output-stream", ResourceType::host::<Output>(), |_, _| Ok(()))?;
                 instance.func_wrap("[method]output-stream.check-write", |_: StoreContextMut<'_, Sandbox>, (_,): (Resource<Output>,)| Ok((Ok::<u64, StreamError>(CHUNK),)))?;
                 for method in ["write", "blocking-write-and-flush"] {
                     instance.func_wrap(&format!("[method]output-stream.{method}"), |mut store: StoreContextMut<'_, Sandbox>, (stream, bytes): (Resource<Output>, Vec<u8>)| {

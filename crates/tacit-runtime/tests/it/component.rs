@@ -79,7 +79,7 @@ fn a_query_may_not_write() {
 fn a_panic_says_what_it_said_and_a_file_is_not_there() {
     let outcome = call(&probe(), command("panic", "null"));
     assert!(matches!(outcome.result, Err(Failure::Trapped(_))), "{:?}", outcome.result);
-    assert!(outcome.logs.iter().any(|entry| entry.message.contains("as asked")), "{:?}", outcome.logs);
+    assert!(outcome.logs.iter().any(|entry| entry.message.contains("as asked")), "{:?} {:?}", outcome.logs, outcome.result);
     let outcome = call(&probe(), command("file", "null"));
     assert!(matches!(outcome.result, Err(Failure::Thrown { .. } | Failure::Trapped(_))), "{:?}", outcome.result);
 }
