@@ -18,6 +18,9 @@ struct Absent<const KIND: usize>;
 /// An open file or folder.
 type Descriptor = Absent<0>;
 
+/// Something to wait for.
+type Pollable = Absent<2>;
+
 /// Every instance that names a resource must mean the same one, so all are defined in each.
 fn resources(instance: &mut LinkerInstance<'_, Sandbox>) -> wasmtime::Result<()> {
     let kinds = [
@@ -25,7 +28,7 @@ fn resources(instance: &mut LinkerInstance<'_, Sandbox>) -> wasmtime::Result<()>
         ("output-stream", ResourceType::host::<Output>()),
         ("descriptor", ResourceType::host::<Descriptor>()),
         ("input-stream", ResourceType::host::<Absent<1>>()),
-        ("pollable", ResourceType::host::<Absent<2>>()),
+        ("pollable", ResourceType::host::<Pollable>()),
         ("terminal-input", ResourceType::host::<Absent<3>>()),
         ("terminal-output", ResourceType::host::<Absent<4>>()),
         ("directory-entry-stream", ResourceType::host::<Absent<5>>()),
@@ -99,6 +102,11 @@ pub(crate) fn link(linker: &mut Linker<Sandbox>, component: &Component) -> wasmt
                     Ok(((store.data_mut().random_u64(), store.data_mut().random_u64()),))
                 })?;
             }
+            "wasi:io/poll" => {
+                let mut instance = linker.instance(name)?;
+                instance.func_wrap("[method]pollable.block", |_: StoreContextMut<'_, Sandbox>, (_,): (Resource<Pollable>,)| Ok(()))?;
+                instance.func_wrap("[method]pollable.ready", |_: StoreContextMut<'_, Sandbox>, (_,): (Resource<Pollable>,)| Ok((true,)))?;
+            }
             "wasi:filesystem/preopens" => linker.instance(name)?.func_wrap("get-directories", |_: StoreContextMut<'_, Sandbox>, (): ()| Ok((Vec::<(Resource<Descriptor>, String)>::new(),)))?,
             "wasi:cli/terminal-stdin" => linker.instance(name)?.func_wrap("get-terminal-stdin", |_: StoreContextMut<'_, Sandbox>, (): ()| Ok((None::<Resource<Absent<3>>>,)))?,
             "wasi:cli/terminal-stdout" => linker.instance(name)?.func_wrap("get-terminal-stdout", |_: StoreContextMut<'_, Sandbox>, (): ()| Ok((None::<Resource<Absent<4>>>,)))?,
@@ -116,6 +124,8 @@ pub(crate) fn link(linker: &mut Linker<Sandbox>, component: &Component) -> wasmt
                         Ok((Ok::<(), StreamError>(()),))
                     })?;
                 }
+                // Standard output is always ready: there is nothing to wait for.
+                instance.func_wrap("[method]output-stream.subscribe", |_: StoreContextMut<'_, Sandbox>, (_,): (Resource<Output>,)| Ok((Resource::<Pollable>::new_own(0),)))?;
                 for method in ["flush", "blocking-flush"] {
                     instance.func_wrap(&format!("[method]output-stream.{method}"), |_: StoreContextMut<'_, Sandbox>, (_,): (Resource<Output>,)| Ok((Ok::<(), StreamError>(()),)))?;
                 }
