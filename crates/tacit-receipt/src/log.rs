@@ -7,7 +7,7 @@ use crate::tree::{empty_root, leaf_hash, node_hash, root_of, split};
 use crate::{Checkpoint, ReceiptError, TILE_WIDTH, Tile, TileId, TileKind};
 
 /// An append-only Merkle log. Memory: fewer than 256 hashes for each of at most eight levels, and what was appended since
-/// the last [`Log::publish`].
+/// the last [`Log::written`].
 #[derive(Debug, Clone, Default)]
 pub struct Log {
     size: u64,
@@ -15,9 +15,10 @@ pub struct Log {
     entries: Vec<Digest>,
     /// Hashes of the right-most tile of each level; always fewer than 256.
     edge: Vec<Vec<Digest>>,
-    /// Full tiles since the last publication.
-    full: Vec<Tile>,
-    published: u64,
+    /// Full tiles that are not known to be stored, with the size of the log when they became full.
+    full: Vec<(u64, Tile)>,
+    /// Size up to which everything is stored.
+    written: u64,
 }
 
 /// What must be stored before a checkpoint of that size may be shown to anyone.
@@ -53,7 +54,7 @@ impl Log {
         read: &mut dyn FnMut(&TileId) -> Option<Vec<u8>>,
     ) -> Result<Self, ReceiptError> {
         let size = checkpoint.size;
-        let mut log = Self { size, published: size, ..Self::default() };
+        let mut log = Self { size, written: size, ..Self::default() };
         let mut count = size;
         for level in 0u8.. {
             if count == 0 {
@@ -90,7 +91,7 @@ impl Log {
         self.entries.push(receipt);
         if self.entries.len() as u64 == TILE_WIDTH {
             let id = TileId { kind: TileKind::Entries, index: index / TILE_WIDTH, width: TILE_WIDTH };
-            self.full.push(Tile { id, bytes: encode_entries(&self.entries) });
+            self.full.push((self.size, Tile { id, bytes: encode_entries(&self.entries) }));
             self.entries.clear();
         }
         let mut hash = leaf_hash(receipt);
@@ -105,7 +106,7 @@ impl Log {
                 break;
             }
             let id = TileId { kind: TileKind::Hashes(level), index: position / TILE_WIDTH, width: TILE_WIDTH };
-            self.full.push(Tile { id, bytes: encode_hashes(edge) });
+            self.full.push((self.size, Tile { id, bytes: encode_hashes(edge) }));
             hash = root_of(edge);
             edge.clear();
             position /= TILE_WIDTH;
@@ -128,11 +129,11 @@ impl Log {
         root.unwrap_or_else(empty_root)
     }
 
-    /// Closes what was appended since the last call: root, size, and the tiles that must be stored before a checkpoint over
-    /// them is signed.
-    pub fn publish(&mut self) -> Publication {
-        let mut tiles = std::mem::take(&mut self.full);
-        if self.published != self.size {
+    /// Root, size, and the tiles that must be stored before a checkpoint over them is signed: all that changed since
+    /// [`Log::written`] was last told.
+    pub fn publish(&self) -> Publication {
+        let mut tiles: Vec<Tile> = self.full.iter().map(|(_, tile)| tile.clone()).collect();
+        if self.written != self.size {
             if !self.entries.is_empty() {
                 let id =
                     TileId { kind: TileKind::Entries, index: self.size / TILE_WIDTH, width: self.entries.len() as u64 };
@@ -147,9 +148,15 @@ impl Log {
                 }
                 count /= TILE_WIDTH;
             }
-            self.published = self.size;
         }
         Publication { size: self.size, root: self.root(), tiles }
+    }
+
+    /// Notes that the tiles of the publication of that size are stored. If they could not be stored, the next publication
+    /// holds them again.
+    pub fn written(&mut self, size: u64) {
+        self.full.retain(|(full_at, _)| *full_at > size);
+        self.written = self.written.max(size.min(self.size));
     }
 
     /// The inclusion proof of entry `index` in the log as it is now.

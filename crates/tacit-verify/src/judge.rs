@@ -1,5 +1,7 @@
 //! Whose judgement: a policy, applied to evidence and to certificates.
 
+use std::sync::LazyLock;
+
 use tacit_attest::{
     AttestError, Collateral, Evidence, HardwareClass, Measurements, Policy, Preset, TcbStatus, VendorRoot,
     VerifiedEvidence, verify_bound,
@@ -67,14 +69,23 @@ pub(crate) fn judge_evidence(
     }
 }
 
+/// The vendors' roots by id, computed once.
+static VENDOR_ROOTS: LazyLock<[(VendorRoot, RootId); 4]> =
+    LazyLock::new(|| VendorRoot::ALL.map(|root| (root, root.id())));
+
+fn vendor_root(id: RootId) -> Option<VendorRoot> {
+    VENDOR_ROOTS.iter().find(|(_, known)| *known == id).map(|(root, _)| *root)
+}
+
 /// Whether a policy names this root.
 pub(crate) fn names_root(policy: &Policy, root: RootId) -> bool {
-    policy.roots.iter().any(|named| named.id() == root) || policy.extra_roots.iter().any(|named| named.id() == root)
+    vendor_root(root).is_some_and(|vendor| policy.roots.contains(&vendor))
+        || policy.extra_roots.iter().any(|named| named.id() == root)
 }
 
 /// The name of a root for people.
 pub(crate) fn root_name(anchor: &Anchor, root: RootId) -> String {
-    let vendor = VendorRoot::ALL.into_iter().find(|vendor| vendor.id() == root).map(|vendor| vendor.name().to_owned());
+    let vendor = vendor_root(root).map(|vendor| vendor.name().to_owned());
     let extra = || anchor.policy().extra_roots.iter().find(|extra| extra.id() == root).map(|extra| extra.name.clone());
     vendor.or_else(extra).unwrap_or_else(|| root.to_string())
 }
@@ -140,14 +151,12 @@ fn class_of(certificate: &Certificate) -> Option<HardwareClass> {
     match certificate.platform {
         Platform::Sgx => Some(HardwareClass::IntelSgx),
         Platform::Tdx => Some(HardwareClass::IntelTdx),
-        Platform::SevSnp => {
-            let by_root = [
-                (VendorRoot::AmdMilan, HardwareClass::EpycMilan),
-                (VendorRoot::AmdGenoa, HardwareClass::EpycGenoa),
-                (VendorRoot::AmdTurin, HardwareClass::EpycTurin),
-            ];
-            by_root.into_iter().find(|(root, _)| root.id() == certificate.root).map(|(_, class)| class)
-        }
+        Platform::SevSnp => match vendor_root(certificate.root)? {
+            VendorRoot::AmdMilan => Some(HardwareClass::EpycMilan),
+            VendorRoot::AmdGenoa => Some(HardwareClass::EpycGenoa),
+            VendorRoot::AmdTurin => Some(HardwareClass::EpycTurin),
+            VendorRoot::IntelSgx => None,
+        },
         Platform::Nitro => None,
     }
 }

@@ -21,6 +21,7 @@ fn log(size: u64, step: u64) -> (Log, TileStore, Vec<Checkpoint>) {
         if (number + 1) % step == 0 || number + 1 == size {
             let publication = log.publish();
             store.write(&publication.tiles);
+            log.written(publication.size);
             checkpoints.push(publication.checkpoint("log".into()));
         }
     }
@@ -134,8 +135,27 @@ fn damaged_tiles_are_noticed() {
 }
 
 #[test]
+fn tiles_that_could_not_be_stored_are_published_again() {
+    let (mut log, mut store, _) = log(200, 200);
+    (200..600).for_each(|number| drop(log.append(entry(number))));
+    let lost = log.publish();
+    (600..700).for_each(|number| drop(log.append(entry(number))));
+    let publication = log.publish();
+    assert!(lost.tiles.iter().filter(|tile| tile.id.width == 256).all(|tile| publication.tiles.contains(tile)));
+    store.write(&publication.tiles);
+    log.written(publication.size);
+    assert_eq!(log.publish().tiles, []);
+    let newest = publication.checkpoint("log".into());
+    assert_eq!(Log::resume(&newest, &mut store.reader()).unwrap().root(), naive_root(700));
+    for index in [0, 255, 256, 511, 699] {
+        let path = log.inclusion_proof(index, &mut store.reader()).unwrap();
+        verify_inclusion(entry(index), index, &newest, &path).unwrap();
+    }
+}
+
+#[test]
 fn publishing_nothing_writes_nothing() {
-    let (mut log, ..) = log(300, 300);
+    let (log, ..) = log(300, 300);
     assert_eq!(log.publish().tiles, []);
     assert!(matches!(log.inclusion_proof(300, &mut |_| None), Err(ReceiptError::Index { index: 300, size: 300 })));
 }
