@@ -299,3 +299,60 @@ impl Report {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A report with the fields that a good one has; not signed.
+    fn report() -> Vec<u8> {
+        let mut bytes = vec![0; REPORT];
+        bytes[0] = 3;
+        bytes[0x08 + 2] = 0b11; // SMT and the bit that must be one
+        bytes[0x34] = 1;
+        (bytes[0x188], bytes[0x189]) = (0x19, 0x11);
+        bytes[0x1a0..0x1e0].fill(7);
+        bytes
+    }
+
+    #[test]
+    fn a_guest_set_up_badly_is_refused_by_name() {
+        let check = |change: fn(&mut Vec<u8>), expected: Result<(), AttestError>| {
+            let mut bytes = report();
+            change(&mut bytes);
+            assert_eq!(Report::parse(&bytes).and_then(|report| report.check_guest()), expected);
+        };
+        check(|_| (), Ok(()));
+        check(|bytes| bytes[0x0a] |= 1 << 3, Err(AttestError::Debug));
+        check(
+            |bytes| bytes[0x0a] |= 1 << 2,
+            Err(AttestError::Attribute("a migration agent may move the guest".into())),
+        );
+        check(|bytes| bytes[0x0a] = 1, Err(AttestError::Attribute("guest policy 0x10000".into())));
+        check(|bytes| bytes[0x0f] = 1, Err(AttestError::Attribute("guest policy 0x100000000030000".into())));
+        check(|bytes| bytes[0x30] = 1, Err(AttestError::Vmpl { found: 1 }));
+        check(|bytes| bytes[0x30] = 3, Err(AttestError::Vmpl { found: 3 }));
+    }
+
+    #[test]
+    fn reserved_bytes_depend_on_the_version() {
+        let check = |version: u8, at: usize, accepted: bool| {
+            let mut bytes = report();
+            bytes[0] = version;
+            if version == 2 {
+                bytes[0x188..0x18b].fill(0);
+            }
+            bytes[at] = 1;
+            assert_eq!(Report::parse(&bytes).is_ok(), accepted, "version {version} at {at:#x}");
+        };
+        check(2, 0x18a, false);
+        check(3, 0x18a, true);
+        check(3, 0x18b, false);
+        check(3, 0x1f8, false);
+        check(5, 0x1f8, true);
+        check(5, 0x208, false);
+        check(3, 0x29f, false);
+        check(3, REPORT - 1, false);
+        check(3, SIGNED + 47, true);
+    }
+}

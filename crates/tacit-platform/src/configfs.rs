@@ -1,7 +1,9 @@
 //! Driver for the kernel's report interface, `configfs` `tsm/report` (Linux 6.7 and later).
 
 use std::fs;
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use tacit_attest::{Evidence, MAX_DOCUMENT};
 
@@ -46,12 +48,27 @@ impl Entry {
     fn create(directory: &Path) -> Result<Self, PlatformError> {
         let path = directory.join(format!("tacit-{}-{:016x}", std::process::id(), rand::random::<u64>()));
         fs::create_dir(&path).map_err(|source| PlatformError::File { path: path.clone(), source })?;
-        Ok(Self { path })
+        let entry = Self { path };
+        entry.wait_until_filled();
+        Ok(entry)
+    }
+
+    /// The kernel makes the entry's files together with it; a second is more than it needs.
+    fn wait_until_filled(&self) {
+        let inblob = self.path.join("inblob");
+        for _ in 0..100 {
+            if inblob.exists() {
+                return;
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
     }
 
     fn report(&self, report_data: &[u8; 64]) -> Result<Evidence, PlatformError> {
         let inblob = self.path.join("inblob");
-        fs::write(&inblob, report_data).map_err(|source| PlatformError::File { path: inblob, source })?;
+        // Never create it: without the kernel's own file there is no report to be had.
+        let write = || fs::OpenOptions::new().write(true).open(&inblob)?.write_all(report_data);
+        write().map_err(|source| PlatformError::File { path: inblob.clone(), source })?;
         let written = self.generation()?;
         let outblob = self.path.join("outblob");
         let document = fs::read(&outblob).map_err(|source| PlatformError::File { path: outblob, source })?;
