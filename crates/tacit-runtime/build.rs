@@ -9,12 +9,16 @@ fn main() -> Result<(), String> {
     println!("cargo:rerun-if-env-changed=TACIT_GUESTS_DIR");
     let folder = match std::env::var_os("TACIT_GUESTS_DIR") {
         Some(folder) => PathBuf::from(folder),
-        None => std::env::home_dir().ok_or("neither TACIT_GUESTS_DIR nor a home folder is known")?.join(".cache/tacit/guests"),
+        None => std::env::home_dir()
+            .ok_or("neither TACIT_GUESTS_DIR nor a home folder is known")?
+            .join(".cache/tacit/guests"),
     };
     let digests = folder.join("digests.json");
     println!("cargo:rerun-if-changed={}", digests.display());
     let recorded = std::fs::read_to_string(&digests).map_err(|_| missing(&digests))?;
-    for (name, variable) in [("tacit-js.wasm", "TACIT_JS"), ("hello-rust.wasm", "TACIT_HELLO"), ("probe.wasm", "TACIT_PROBE")] {
+    for (name, variable) in
+        [("tacit-js.wasm", "TACIT_JS"), ("hello-rust.wasm", "TACIT_HELLO"), ("probe.wasm", "TACIT_PROBE")]
+    {
         let path = folder.join(name);
         println!("cargo:rerun-if-changed={}", path.display());
         let bytes = std::fs::read(&path).map_err(|_| missing(&path))?;
@@ -23,7 +27,11 @@ fn main() -> Result<(), String> {
             write!(digest, "{byte:02x}").map_err(|error| error.to_string())?;
         }
         if !recorded.contains(&format!("\"{name}\": \"sha256:{digest}\"")) {
-            return Err(format!("{} does not have the digest recorded in {}: build it again with `make guests`", path.display(), digests.display()));
+            return Err(format!(
+                "{} does not have the digest recorded in {}: build it again with `make guests`",
+                path.display(),
+                digests.display()
+            ));
         }
         println!("cargo:rustc-env={variable}_PATH={}", path.display());
         println!("cargo:rustc-env={variable}_DIGEST={digest}");

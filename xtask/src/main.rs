@@ -4,6 +4,7 @@ mod demo;
 mod evidence;
 mod guests;
 mod install;
+mod peers;
 mod steps;
 mod test;
 mod tidy;
@@ -12,7 +13,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Result, bail};
 
-const USAGE: &str = "usage: cargo xtask <build | demo | evidence | guests | install | test [--long] | tidy>";
+const USAGE: &str = "usage: cargo xtask <build | demo | evidence | guests | install | peers | test [--long] | tidy>";
 
 fn main() -> Result<()> {
     let root = root();
@@ -24,6 +25,7 @@ fn main() -> Result<()> {
         ["evidence"] => evidence::run(&root),
         ["guests"] => guests::run(&root),
         ["install"] => install::link(&root),
+        ["peers"] => peers::run(&root),
         ["test"] => test::run(&root, false),
         ["test", "--long"] => test::run(&root, true),
         ["tidy"] => tidy::run(&root),

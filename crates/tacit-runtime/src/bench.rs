@@ -62,9 +62,31 @@ pub async fn run(say: &mut (dyn FnMut(String) + Send)) -> Result<Vec<Row>, Bench
     let engine = Engine::new(EngineConfig::default())?;
     let mut rows = Vec::new();
     let javascript = engine.compile_js(SMALL, None).await?;
-    rows.push(fresh(&engine, &javascript, "runtime.js.shared.fresh", "main", INPUT, "≤ 50", "shared image and bytecode handed in; instantiate + call + drop").await?);
+    rows.push(
+        fresh(
+            &engine,
+            &javascript,
+            "runtime.js.shared.fresh",
+            "main",
+            INPUT,
+            "≤ 50",
+            "shared image and bytecode handed in; instantiate + call + drop",
+        )
+        .await?,
+    );
     let rust = engine.load_component(Bytes::from_static(include_bytes!(env!("TACIT_HELLO_PATH")))).await?;
-    rows.push(fresh(&engine, &rust, "runtime.rust.fresh", "greet", r#"{"name":"Ada"}"#, "≤ 15", "component of examples/hello-rust; instantiate + call + drop").await?);
+    rows.push(
+        fresh(
+            &engine,
+            &rust,
+            "runtime.rust.fresh",
+            "greet",
+            r#"{"name":"Ada"}"#,
+            "≤ 15",
+            "component of examples/hello-rust; instantiate + call + drop",
+        )
+        .await?,
+    );
     rows.extend(peers::cpu(&engine, say).await?);
     rows.extend(http::beside_workerd(&engine, say).await?);
     Ok(rows)
@@ -79,7 +101,12 @@ impl Host for Nothing {
         Ok(None)
     }
 
-    async fn state_list(&self, _prefix: &str, _after: Option<&str>, _limit: usize) -> Result<Vec<(String, Bytes)>, HostError> {
+    async fn state_list(
+        &self,
+        _prefix: &str,
+        _after: Option<&str>,
+        _limit: usize,
+    ) -> Result<Vec<(String, Bytes)>, HostError> {
         Ok(Vec::new())
     }
 
@@ -97,13 +124,24 @@ impl Host for Nothing {
 }
 
 /// Median of many calls, one after the other, each in a sandbox of its own.
-async fn fresh(engine: &Engine, program: &Program, row: &str, method: &str, input: &'static str, target: &str, note: &str) -> Result<Row, BenchError> {
+async fn fresh(
+    engine: &Engine,
+    program: &Program,
+    row: &str,
+    method: &str,
+    input: &'static str,
+    target: &str,
+    note: &str,
+) -> Result<Row, BenchError> {
     const WARM: u64 = 500;
     const N: u64 = 10_000;
     let host: Arc<dyn Host> = Arc::new(Nothing);
     let mut times = Vec::with_capacity(N as usize);
     for count in 0..WARM + N {
-        let call = Call { kind: MethodKind::Query, ..Call::command(method, Bytes::from_static(input.as_bytes()), seed(count)) };
+        let call = Call {
+            kind: MethodKind::Query,
+            ..Call::command(method, Bytes::from_static(input.as_bytes()), seed(count))
+        };
         let started = Instant::now();
         let outcome = engine.call(program, call, Arc::clone(&host)).await;
         let time = started.elapsed();
@@ -115,7 +153,15 @@ async fn fresh(engine: &Engine, program: &Program, row: &str, method: &str, inpu
     times.sort();
     let micros = |time: Duration| time.as_secs_f64() * 1e6;
     let note = format!("{note}; fuel on; min {:.1}, p90 {:.1}", micros(times[0]), micros(times[times.len() * 9 / 10]));
-    Ok(Row { row: row.into(), unit: "µs p50".into(), value: micros(times[times.len() / 2]), target: target.into(), peer: None, n: N, note })
+    Ok(Row {
+        row: row.into(),
+        unit: "µs p50".into(),
+        value: micros(times[times.len() / 2]),
+        target: target.into(),
+        peer: None,
+        n: N,
+        note,
+    })
 }
 
 fn seed(count: u64) -> [u8; 32] {

@@ -38,14 +38,18 @@ impl CompiledCache {
                     let component = unsafe { Component::deserialize(engine, code) };
                     match component {
                         Ok(component) => return Ok(component),
-                        Err(error) => tracing::warn!(path = %path.display(), %error, "compiled code is not usable and is made anew"),
+                        Err(error) => {
+                            tracing::warn!(path = %path.display(), %error, "compiled code is not usable and is made anew")
+                        }
                     }
                 }
                 None => tracing::warn!(path = %path.display(), "compiled code without a true MAC is ignored"),
             }
         }
         let component = Component::new(engine, wasm)?;
-        if let Err(error) = component.serialize().map_err(io::Error::other).and_then(|code| self.keep(&name, &path, &code)) {
+        if let Err(error) =
+            component.serialize().map_err(io::Error::other).and_then(|code| self.keep(&name, &path, &code))
+        {
             tracing::warn!(path = %path.display(), %error, "compiled code cannot be kept");
         }
         Ok(component)

@@ -8,7 +8,10 @@ use bytes::Bytes;
 use tacit_types::manifest::Body;
 use tokio::sync::Semaphore;
 use wasmtime::component::{Component, HasSelf, Linker};
-use wasmtime::{AsContextMut as _, Config, Enabled, InstanceAllocationStrategy, OperatorCost, PoolingAllocationConfig, Store, StoreContextMut, Trap};
+use wasmtime::{
+    AsContextMut as _, Config, Enabled, InstanceAllocationStrategy, OperatorCost, PoolingAllocationConfig, Store,
+    StoreContextMut, Trap,
+};
 use zeroize::Zeroizing;
 
 use crate::bindings::{engine as javascript, function};
@@ -101,9 +104,17 @@ impl Engine {
         let mut linker = Linker::new(&wasmtime);
         link(&mut linker).map_err(RuntimeError::Engine)?;
         let image = compile(image::JAVASCRIPT).map_err(RuntimeError::Engine)?;
-        let javascript = linker.instantiate_pre(&image).and_then(javascript::EnginePre::new).map_err(RuntimeError::Engine)?;
+        let javascript =
+            linker.instantiate_pre(&image).and_then(javascript::EnginePre::new).map_err(RuntimeError::Engine)?;
         let places = Semaphore::new(config.concurrency as usize);
-        Ok(Self(Arc::new(Inner { wasmtime, linker, javascript, cache: config.cache, load_fuel: config.load_fuel, places })))
+        Ok(Self(Arc::new(Inner {
+            wasmtime,
+            linker,
+            javascript,
+            cache: config.cache,
+            load_fuel: config.load_fuel,
+            places,
+        })))
     }
 
     /// Compiles one ES module inside a sandbox, and evaluates its top level once to learn its methods.
@@ -130,7 +141,10 @@ impl Engine {
             Ok(Ok(Err(failure))) => return Err(RuntimeError::Module(thrown(failure, &sources, ""))),
             Ok(Ok(Ok(compiled))) => compiled,
         };
-        Ok(Program(Arc::new(ProgramInner { code: Code::JavaScript { bytecode: compiled.bytecode, sources }, methods: compiled.methods })))
+        Ok(Program(Arc::new(ProgramInner {
+            code: Code::JavaScript { bytecode: compiled.bytecode, sources },
+            methods: compiled.methods,
+        })))
     }
 
     /// Loads a component of the world `tacit:function@1`.
@@ -167,7 +181,10 @@ impl Engine {
         let component = component.map_err(invalid)?;
         let mut linker = self.0.linker.clone();
         for (name, _) in component.component_type().imports(&self.0.wasmtime) {
-            let known = name.strip_prefix("tacit:function/").and_then(|name| name.strip_suffix("@1.0.0")).is_some_and(|name| POWERS.contains(&name));
+            let known = name
+                .strip_prefix("tacit:function/")
+                .and_then(|name| name.strip_suffix("@1.0.0"))
+                .is_some_and(|name| POWERS.contains(&name));
             if !known && !wasi::is_known(name) {
                 return Err(RuntimeError::UnknownImport { name: name.to_owned() });
             }
@@ -182,7 +199,8 @@ impl Engine {
         let timeout = Duration::from_millis(call.limits.timeout);
         let response = call.limits.response;
         let fuel = call.limits.fuel;
-        let (method, input, format, seed) = (call.method.clone(), call.input.clone(), call.format, Zeroizing::new(call.seed));
+        let (method, input, format, seed) =
+            (call.method.clone(), call.input.clone(), call.format, Zeroizing::new(call.seed));
         let mut store = self.store(host, call);
         let run = async {
             let _place = self.place().await;
@@ -193,7 +211,8 @@ impl Engine {
                         Body::Json => javascript::Format::Json,
                         Body::Bytes => javascript::Format::Bytes,
                     };
-                    let result = instance.call_run(&mut store, bytecode, seed.as_slice(), &method, &input, format).await?;
+                    let result =
+                        instance.call_run(&mut store, bytecode, seed.as_slice(), &method, &input, format).await?;
                     Ok(result.map_err(|failure| thrown(failure, sources, &method)).map(|output| Output {
                         format: match output.format {
                             javascript::Format::Json => Body::Json,
@@ -210,7 +229,9 @@ impl Engine {
                     enter(store.as_context_mut())?;
                     let result = instance.call_call(&mut store, &method, &input).await?;
                     // The world has no word for the form of an output: what the manifest says holds.
-                    Ok(result.map_err(|failure| thrown(failure, &SourceMap::default(), &method)).map(|body| Output { format, body: body.into() }))
+                    Ok(result
+                        .map_err(|failure| thrown(failure, &SourceMap::default(), &method))
+                        .map(|body| Output { format, body: body.into() }))
                 }
             }
         };
@@ -347,7 +368,12 @@ impl Host for Nobody {
         Err(HostError::Denied("there is no state while a function is compiled".into()))
     }
 
-    async fn state_list(&self, _prefix: &str, _after: Option<&str>, _limit: usize) -> Result<Vec<(String, Bytes)>, HostError> {
+    async fn state_list(
+        &self,
+        _prefix: &str,
+        _after: Option<&str>,
+        _limit: usize,
+    ) -> Result<Vec<(String, Bytes)>, HostError> {
         Err(HostError::Denied("there is no state while a function is compiled".into()))
     }
 

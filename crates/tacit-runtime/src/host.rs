@@ -71,7 +71,12 @@ pub trait Host: Send + Sync + 'static {
     async fn state_get(&self, key: &str) -> Result<Option<Bytes>, HostError>;
 
     /// Committed entries whose key begins with `prefix` and comes after `after`, in byte order, at most `limit`.
-    async fn state_list(&self, prefix: &str, after: Option<&str>, limit: usize) -> Result<Vec<(String, Bytes)>, HostError>;
+    async fn state_list(
+        &self,
+        prefix: &str,
+        after: Option<&str>,
+        limit: usize,
+    ) -> Result<Vec<(String, Bytes)>, HostError>;
 
     /// A secret of the function.
     async fn secret(&self, name: &str) -> Result<Option<Zeroizing<String>>, HostError>;

@@ -1,4 +1,5 @@
 #![doc = include_str!("../README.md")]
+#![cfg_attr(test, allow(clippy::unwrap_used))]
 
 pub mod bench;
 mod bindings;
@@ -16,8 +17,8 @@ mod trace;
 pub mod typescript;
 mod wasi;
 
-pub use call::{Call, CallOutcome, Clock, Effect, Failure, LogEntry, LogLevel, Output, RequestInfo, Write};
 pub use cache::CompiledCache;
+pub use call::{Call, CallOutcome, Clock, Effect, Failure, LogEntry, LogLevel, Output, RequestInfo, Write};
 pub use egress::{AllowList, Egress, EgressError, EgressLimits, Network};
 pub use engine::{Engine, EngineConfig, Program};
 pub use error::RuntimeError;

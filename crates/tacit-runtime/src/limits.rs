@@ -38,7 +38,13 @@ impl Default for Limits {
 
 impl From<&tacit_types::manifest::Limits> for Limits {
     fn from(limits: &tacit_types::manifest::Limits) -> Self {
-        Self { fuel: limits.fuel, memory: limits.memory, timeout: limits.timeout, response: limits.response, ..Self::default() }
+        Self {
+            fuel: limits.fuel,
+            memory: limits.memory,
+            timeout: limits.timeout,
+            response: limits.response,
+            ..Self::default()
+        }
     }
 }
 

@@ -74,7 +74,13 @@ impl Overlay {
     }
 
     /// Entries under `prefix` after `after`, as the call sees them.
-    pub async fn list(&self, host: &dyn Host, prefix: &str, after: Option<&str>, limit: usize) -> Result<Vec<(String, Bytes)>, HostError> {
+    pub async fn list(
+        &self,
+        host: &dyn Host,
+        prefix: &str,
+        after: Option<&str>,
+        limit: usize,
+    ) -> Result<Vec<(String, Bytes)>, HostError> {
         let mut entries: BTreeMap<String, Bytes> = BTreeMap::new();
         let mut cursor = after.map(str::to_owned);
         loop {
@@ -90,7 +96,9 @@ impl Overlay {
             entries.extend(page);
             // A page that does not move forward would be a fault of the host; such a range would panic.
             if horizon.as_deref().is_none_or(|to| to > from || (to == from && lower == Bound::Included(from))) {
-                for (key, value) in self.writes.range::<str, _>((lower, upper)).take_while(|(key, _)| key.starts_with(prefix)) {
+                for (key, value) in
+                    self.writes.range::<str, _>((lower, upper)).take_while(|(key, _)| key.starts_with(prefix))
+                {
                     match value {
                         Some(value) => entries.insert(key.clone(), value.clone()),
                         None => entries.remove(key),

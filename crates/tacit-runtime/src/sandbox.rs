@@ -74,7 +74,8 @@ impl Drop for Exchange {
 impl Sandbox {
     pub fn new(host: Arc<dyn Host>, call: Call) -> Self {
         // The guest's own generator starts from the seed itself; this one must not repeat it.
-        let seed: [u8; 32] = Sha256::new().chain_update(b"tacit/random/host/1").chain_update(call.seed).finalize().into();
+        let seed: [u8; 32] =
+            Sha256::new().chain_update(b"tacit/random/host/1").chain_update(call.seed).finalize().into();
         Self {
             host,
             limits: call.limits,
@@ -155,7 +156,9 @@ impl Sandbox {
     fn entered(&self, what: &str) -> Result<(), types::HostError> {
         match self.phase {
             Phase::Entered => Ok(()),
-            Phase::Loading => Err(types::HostError::Denied(format!("{what} cannot be used while the module loads; use it inside a method"))),
+            Phase::Loading => Err(types::HostError::Denied(format!(
+                "{what} cannot be used while the module loads; use it inside a method"
+            ))),
         }
     }
 
@@ -173,25 +176,44 @@ impl Sandbox {
     }
 
     /// Notes what an exchange brought, and puts it into the guest's words.
-    fn received(&mut self, id: u32, result: Result<Result<FetchResponse, HostError>, tokio::task::JoinError>) -> Result<http::Response, types::HostError> {
+    fn received(
+        &mut self,
+        id: u32,
+        result: Result<Result<FetchResponse, HostError>, tokio::task::JoinError>,
+    ) -> Result<http::Response, types::HostError> {
         let response = result.map_err(|_| types::HostError::Unavailable("the exchange was cut off".into()))??;
         if let Some(effect) = self.effects.get_mut(&id) {
             effect.status = response.status;
             effect.response = Sha256::digest(&response.body).into();
             effect.server_key = response.server_key;
         }
-        Ok(http::Response { status: response.status, headers: response.headers, body: response.body.into(), url: response.url, redirected: response.redirected })
+        Ok(http::Response {
+            status: response.status,
+            headers: response.headers,
+            body: response.body.into(),
+            url: response.url,
+            redirected: response.redirected,
+        })
     }
 
-    fn savepoint(&mut self, change: impl FnOnce(&mut Overlay) -> bool, refusal: &str) -> wasmtime::Result<Result<(), types::HostError>> {
+    fn savepoint(
+        &mut self,
+        change: impl FnOnce(&mut Overlay) -> bool,
+        refusal: &str,
+    ) -> wasmtime::Result<Result<(), types::HostError>> {
         self.counted()?;
-        Ok(self.entered("state").and_then(|()| if change(&mut self.overlay) { Ok(()) } else { Err(types::HostError::Invalid(refusal.to_owned())) }))
+        Ok(self.entered("state").and_then(|()| {
+            if change(&mut self.overlay) { Ok(()) } else { Err(types::HostError::Invalid(refusal.to_owned())) }
+        }))
     }
 }
 
 fn key_fits(key: &str) -> Result<(), types::HostError> {
     if key.is_empty() || key.len() > KEY {
-        return Err(types::HostError::Invalid(format!("a key of state has 1 to {KEY} bytes, this one has {}", key.len())));
+        return Err(types::HostError::Invalid(format!(
+            "a key of state has 1 to {KEY} bytes, this one has {}",
+            key.len()
+        )));
     }
     Ok(())
 }
@@ -227,7 +249,10 @@ impl state::Host for Sandbox {
             return Ok(Err(error));
         }
         if value.len() > VALUE {
-            return Ok(Err(types::HostError::Invalid(format!("a value of state has at most {VALUE} bytes, this one has {}", value.len()))));
+            return Ok(Err(types::HostError::Invalid(format!(
+                "a value of state has at most {VALUE} bytes, this one has {}",
+                value.len()
+            ))));
         }
         self.put(key, Some(value.into())).map(Ok)
     }
@@ -240,7 +265,12 @@ impl state::Host for Sandbox {
         self.put(key, None).map(Ok)
     }
 
-    async fn list(&mut self, prefix: String, after: Option<String>, limit: u32) -> wasmtime::Result<Result<Vec<(String, Vec<u8>)>, types::HostError>> {
+    async fn list(
+        &mut self,
+        prefix: String,
+        after: Option<String>,
+        limit: u32,
+    ) -> wasmtime::Result<Result<Vec<(String, Vec<u8>)>, types::HostError>> {
         self.counted()?;
         if let Err(error) = self.entered("state") {
             return Ok(Err(error));
@@ -249,7 +279,9 @@ impl state::Host for Sandbox {
             return Ok(Err(types::HostError::Invalid(format!("a page of state has 1 to {PAGE} entries, not {limit}"))));
         }
         let entries = self.overlay.list(&*self.host, &prefix, after.as_deref(), limit as usize).await;
-        Ok(entries.map(|entries| entries.into_iter().map(|(key, value)| (key, value.to_vec())).collect()).map_err(Into::into))
+        Ok(entries
+            .map(|entries| entries.into_iter().map(|(key, value)| (key, value.to_vec())).collect())
+            .map_err(Into::into))
     }
 
     async fn begin(&mut self) -> wasmtime::Result<Result<(), types::HostError>> {
@@ -291,7 +323,13 @@ impl http::Host for Sandbox {
         let id = self.next_exchange;
         self.next_exchange += 1;
         let nothing: [u8; 32] = Sha256::digest(b"").into();
-        let effect = Effect { method: request.method.clone(), url: Sha256::digest(&request.url).into(), status: 0, response: nothing, server_key: [0; 32] };
+        let effect = Effect {
+            method: request.method.clone(),
+            url: Sha256::digest(&request.url).into(),
+            status: 0,
+            response: nothing,
+            server_key: [0; 32],
+        };
         self.effects.insert(id, effect);
         let request = FetchRequest {
             method: request.method,
@@ -309,7 +347,11 @@ impl http::Host for Sandbox {
         Ok(Ok(id))
     }
 
-    async fn wait_any(&mut self, ids: Vec<u32>, deadline: Option<u64>) -> wasmtime::Result<Option<(u32, Result<http::Response, types::HostError>)>> {
+    async fn wait_any(
+        &mut self,
+        ids: Vec<u32>,
+        deadline: Option<u64>,
+    ) -> wasmtime::Result<Option<(u32, Result<http::Response, types::HostError>)>> {
         self.counted()?;
         if let Clock::Fixed(now) = &mut self.clock {
             // Nobody is outside: the deadline is the only thing that can come.
@@ -382,7 +424,14 @@ impl request::Host for Sandbox {
     fn current(&mut self) -> wasmtime::Result<request::Info> {
         self.counted()?;
         let info = self.info.clone();
-        Ok(request::Info { caller: info.caller, call_id: info.call_id, method: info.method, deadline: info.deadline, trigger: info.trigger, version: info.version })
+        Ok(request::Info {
+            caller: info.caller,
+            call_id: info.call_id,
+            method: info.method,
+            deadline: info.deadline,
+            trigger: info.trigger,
+            version: info.version,
+        })
     }
 }
 

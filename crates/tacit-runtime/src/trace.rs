@@ -44,12 +44,17 @@ impl SourceMap {
         if text.len() > SIZE {
             return Err(RuntimeError::SourceMap("it is larger than 16 MiB"));
         }
-        let json: Json = serde_json::from_str(text).map_err(|_| RuntimeError::SourceMap("it is not the JSON of a source map"))?;
+        let json: Json =
+            serde_json::from_str(text).map_err(|_| RuntimeError::SourceMap("it is not the JSON of a source map"))?;
         if json.version != 3 {
             return Err(RuntimeError::SourceMap("its version is not 3"));
         }
         let root = json.root.unwrap_or_default();
-        let sources = json.sources.into_iter().map(|source| format!("{root}{}", source.unwrap_or_else(|| "unknown".into()))).collect();
+        let sources = json
+            .sources
+            .into_iter()
+            .map(|source| format!("{root}{}", source.unwrap_or_else(|| "unknown".into())))
+            .collect();
         let map = Self { sources, segments: decode(&json.mappings)? };
         if map.segments.iter().any(|segment| segment.source as usize >= map.sources.len()) {
             return Err(RuntimeError::SourceMap("it names a source that it does not list"));
@@ -176,7 +181,8 @@ mod tests {
         assert_eq!(map.origin(1, 9), Some(("a.ts", 3, 5)));
         assert_eq!(map.origin(2, 1), None);
         assert_eq!(map.origin(2, 11), Some(("b.ts", 7, 1)));
-        let stack = "    at inner (main.js:1:4)\n    at fetch (tacit:fetch:10:1)\n    at call (native)\n    at main.js:2:20\n";
+        let stack =
+            "    at inner (main.js:1:4)\n    at fetch (tacit:fetch:10:1)\n    at call (native)\n    at main.js:2:20\n";
         assert_eq!(map.translate(stack), "    at inner (a.ts:3:5)\n    at b.ts:7:1");
         assert_eq!(SourceMap::default().translate(stack), "    at inner (main.js:1:4)\n    at main.js:2:20");
     }

@@ -47,14 +47,17 @@ pub fn transform(file: &str, source: &str) -> Result<Transformed, SourceErrors> 
 
 fn transform_here(file: &str, source: &str) -> Result<Transformed, SourceErrors> {
     let path = Path::new(file);
-    let kind = SourceType::from_path(path).map_err(|_| SourceErrors(vec![format!("{file}: expected a .ts, .mts, .js or .mjs file")]))?.with_module(true);
+    let kind = SourceType::from_path(path)
+        .map_err(|_| SourceErrors(vec![format!("{file}: expected a .ts, .mts, .js or .mjs file")]))?
+        .with_module(true);
     let allocator = Allocator::default();
     let parsed = Parser::new(&allocator, source, kind).parse();
     refuse(file, source, &parsed.diagnostics)?;
     let mut program = parsed.program;
     let semantic = SemanticBuilder::new().with_check_syntax_error(true).with_enum_eval(true).build(&program);
     refuse(file, source, &semantic.diagnostics)?;
-    let transformed = Transformer::new(&allocator, path, &TransformOptions::default()).build_with_scoping(semantic.semantic.into_scoping(), &mut program);
+    let transformed = Transformer::new(&allocator, path, &TransformOptions::default())
+        .build_with_scoping(semantic.semantic.into_scoping(), &mut program);
     refuse(file, source, &transformed.diagnostics)?;
     let options = CodegenOptions { source_map_path: Some(path.to_path_buf()), ..CodegenOptions::default() };
     let generated = Codegen::new().with_options(options).build(&program);

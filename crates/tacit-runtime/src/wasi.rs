@@ -61,7 +61,8 @@ const CHUNK: u64 = 4096;
 
 /// Whether an import is of WASI 0.2, which the standard library of `wasm32-wasip2` brings along.
 pub(crate) fn is_known(name: &str) -> bool {
-    name.strip_prefix("wasi:").is_some_and(|rest| rest.split_once('@').is_some_and(|(_, version)| version.starts_with("0.2.")))
+    name.strip_prefix("wasi:")
+        .is_some_and(|rest| rest.split_once('@').is_some_and(|(_, version)| version.starts_with("0.2.")))
 }
 
 /// Links what a component imports of WASI.
@@ -76,58 +77,112 @@ pub(crate) fn link(linker: &mut Linker<Sandbox>, component: &Component) -> wasmt
         match interface {
             "wasi:cli/environment" => {
                 let mut instance = linker.instance(name)?;
-                instance.func_wrap("get-environment", |_: StoreContextMut<'_, Sandbox>, (): ()| Ok((Vec::<(String, String)>::new(),)))?;
-                instance.func_wrap("get-arguments", |_: StoreContextMut<'_, Sandbox>, (): ()| Ok((Vec::<String>::new(),)))?;
+                instance.func_wrap("get-environment", |_: StoreContextMut<'_, Sandbox>, (): ()| {
+                    Ok((Vec::<(String, String)>::new(),))
+                })?;
+                instance.func_wrap("get-arguments", |_: StoreContextMut<'_, Sandbox>, (): ()| {
+                    Ok((Vec::<String>::new(),))
+                })?;
                 instance.func_wrap("initial-cwd", |_: StoreContextMut<'_, Sandbox>, (): ()| Ok((None::<String>,)))?;
             }
             "wasi:random/random" | "wasi:random/insecure" => {
                 let mut instance = linker.instance(name)?;
                 let prefix = if interface.ends_with("insecure") { "get-insecure-random" } else { "get-random" };
-                instance.func_wrap(&format!("{prefix}-bytes"), |mut store: StoreContextMut<'_, Sandbox>, (length,): (u64,)| {
-                    let sandbox = store.data_mut();
-                    sandbox.counted()?;
-                    if length > sandbox.limits.memory {
-                        return Err(crate::Limit::Memory.into());
-                    }
-                    Ok((sandbox.random_bytes(length as usize),))
-                })?;
+                instance.func_wrap(
+                    &format!("{prefix}-bytes"),
+                    |mut store: StoreContextMut<'_, Sandbox>, (length,): (u64,)| {
+                        let sandbox = store.data_mut();
+                        sandbox.counted()?;
+                        if length > sandbox.limits.memory {
+                            return Err(crate::Limit::Memory.into());
+                        }
+                        Ok((sandbox.random_bytes(length as usize),))
+                    },
+                )?;
                 instance.func_wrap(&format!("{prefix}-u64"), |mut store: StoreContextMut<'_, Sandbox>, (): ()| {
                     store.data_mut().counted()?;
                     Ok((store.data_mut().random_u64(),))
                 })?;
             }
             "wasi:random/insecure-seed" => {
-                linker.instance(name)?.func_wrap("insecure-seed", |mut store: StoreContextMut<'_, Sandbox>, (): ()| {
-                    store.data_mut().counted()?;
-                    Ok(((store.data_mut().random_u64(), store.data_mut().random_u64()),))
-                })?;
+                linker.instance(name)?.func_wrap(
+                    "insecure-seed",
+                    |mut store: StoreContextMut<'_, Sandbox>, (): ()| {
+                        store.data_mut().counted()?;
+                        Ok(((store.data_mut().random_u64(), store.data_mut().random_u64()),))
+                    },
+                )?;
             }
             "wasi:io/poll" => {
                 let mut instance = linker.instance(name)?;
-                instance.func_wrap("[method]pollable.block", |_: StoreContextMut<'_, Sandbox>, (_,): (Resource<Pollable>,)| Ok(()))?;
-                instance.func_wrap("[method]pollable.ready", |_: StoreContextMut<'_, Sandbox>, (_,): (Resource<Pollable>,)| Ok((true,)))?;
+                instance.func_wrap(
+                    "[method]pollable.block",
+                    |_: StoreContextMut<'_, Sandbox>, (_,): (Resource<Pollable>,)| Ok(()),
+                )?;
+                instance.func_wrap(
+                    "[method]pollable.ready",
+                    |_: StoreContextMut<'_, Sandbox>, (_,): (Resource<Pollable>,)| Ok((true,)),
+                )?;
             }
-            "wasi:filesystem/preopens" => linker.instance(name)?.func_wrap("get-directories", |_: StoreContextMut<'_, Sandbox>, (): ()| Ok((Vec::<(Resource<Descriptor>, String)>::new(),)))?,
-            "wasi:cli/terminal-stdin" => linker.instance(name)?.func_wrap("get-terminal-stdin", |_: StoreContextMut<'_, Sandbox>, (): ()| Ok((None::<Resource<Absent<3>>>,)))?,
-            "wasi:cli/terminal-stdout" => linker.instance(name)?.func_wrap("get-terminal-stdout", |_: StoreContextMut<'_, Sandbox>, (): ()| Ok((None::<Resource<Absent<4>>>,)))?,
-            "wasi:cli/terminal-stderr" => linker.instance(name)?.func_wrap("get-terminal-stderr", |_: StoreContextMut<'_, Sandbox>, (): ()| Ok((None::<Resource<Absent<4>>>,)))?,
-            "wasi:cli/stdout" => linker.instance(name)?.func_wrap("get-stdout", |_: StoreContextMut<'_, Sandbox>, (): ()| Ok((Resource::<Output>::new_own(1),)))?,
-            "wasi:cli/stderr" => linker.instance(name)?.func_wrap("get-stderr", |_: StoreContextMut<'_, Sandbox>, (): ()| Ok((Resource::<Output>::new_own(2),)))?,
+            "wasi:filesystem/preopens" => {
+                linker.instance(name)?.func_wrap("get-directories", |_: StoreContextMut<'_, Sandbox>, (): ()| {
+                    Ok((Vec::<(Resource<Descriptor>, String)>::new(),))
+                })?
+            }
+            "wasi:cli/terminal-stdin" => {
+                linker.instance(name)?.func_wrap("get-terminal-stdin", |_: StoreContextMut<'_, Sandbox>, (): ()| {
+                    Ok((None::<Resource<Absent<3>>>,))
+                })?
+            }
+            "wasi:cli/terminal-stdout" => {
+                linker.instance(name)?.func_wrap("get-terminal-stdout", |_: StoreContextMut<'_, Sandbox>, (): ()| {
+                    Ok((None::<Resource<Absent<4>>>,))
+                })?
+            }
+            "wasi:cli/terminal-stderr" => {
+                linker.instance(name)?.func_wrap("get-terminal-stderr", |_: StoreContextMut<'_, Sandbox>, (): ()| {
+                    Ok((None::<Resource<Absent<4>>>,))
+                })?
+            }
+            "wasi:cli/stdout" => {
+                linker.instance(name)?.func_wrap("get-stdout", |_: StoreContextMut<'_, Sandbox>, (): ()| {
+                    Ok((Resource::<Output>::new_own(1),))
+                })?
+            }
+            "wasi:cli/stderr" => {
+                linker.instance(name)?.func_wrap("get-stderr", |_: StoreContextMut<'_, Sandbox>, (): ()| {
+                    Ok((Resource::<Output>::new_own(2),))
+                })?
+            }
             "wasi:io/streams" => {
                 let mut instance = linker.instance(name)?;
-                instance.func_wrap("[method]output-stream.check-write", |_: StoreContextMut<'_, Sandbox>, (_,): (Resource<Output>,)| Ok((Ok::<u64, StreamError>(CHUNK),)))?;
+                instance.func_wrap(
+                    "[method]output-stream.check-write",
+                    |_: StoreContextMut<'_, Sandbox>, (_,): (Resource<Output>,)| Ok((Ok::<u64, StreamError>(CHUNK),)),
+                )?;
                 for method in ["write", "blocking-write-and-flush"] {
-                    instance.func_wrap(&format!("[method]output-stream.{method}"), |mut store: StoreContextMut<'_, Sandbox>, (stream, bytes): (Resource<Output>, Vec<u8>)| {
-                        let sandbox = store.data_mut();
-                        sandbox.counted()?;
-                        sandbox.print(stream.rep(), &bytes)?;
-                        Ok((Ok::<(), StreamError>(()),))
-                    })?;
+                    instance.func_wrap(
+                        &format!("[method]output-stream.{method}"),
+                        |mut store: StoreContextMut<'_, Sandbox>, (stream, bytes): (Resource<Output>, Vec<u8>)| {
+                            let sandbox = store.data_mut();
+                            sandbox.counted()?;
+                            sandbox.print(stream.rep(), &bytes)?;
+                            Ok((Ok::<(), StreamError>(()),))
+                        },
+                    )?;
                 }
                 // Standard output is always ready: there is nothing to wait for.
-                instance.func_wrap("[method]output-stream.subscribe", |_: StoreContextMut<'_, Sandbox>, (_,): (Resource<Output>,)| Ok((Resource::<Pollable>::new_own(0),)))?;
+                instance.func_wrap(
+                    "[method]output-stream.subscribe",
+                    |_: StoreContextMut<'_, Sandbox>, (_,): (Resource<Output>,)| {
+                        Ok((Resource::<Pollable>::new_own(0),))
+                    },
+                )?;
                 for method in ["flush", "blocking-flush"] {
-                    instance.func_wrap(&format!("[method]output-stream.{method}"), |_: StoreContextMut<'_, Sandbox>, (_,): (Resource<Output>,)| Ok((Ok::<(), StreamError>(()),)))?;
+                    instance.func_wrap(
+                        &format!("[method]output-stream.{method}"),
+                        |_: StoreContextMut<'_, Sandbox>, (_,): (Resource<Output>,)| Ok((Ok::<(), StreamError>(()),)),
+                    )?;
                 }
             }
             _ => {}

@@ -9,7 +9,10 @@ use tacit::function::{clock, http, log, random, request, secrets, state};
 
 struct Probe;
 
-const METHODS: [&str; 14] = ["loop", "allocate", "recurse", "panic", "large", "flood", "ask", "fetches", "write", "random", "hash", "file", "parallel", "about"];
+const METHODS: [&str; 14] = [
+    "loop", "allocate", "recurse", "panic", "large", "flood", "ask", "fetches", "write", "random", "hash", "file",
+    "parallel", "about",
+];
 
 impl Guest for Probe {
     fn methods() -> Vec<String> {
@@ -51,7 +54,10 @@ impl Guest for Probe {
             }
             "file" => std::fs::read("/etc/passwd").map_err(|error| failure(error.to_string()))?,
             "parallel" => {
-                let ids = [http::start_fetch(&get("https://slow.example/a")).map_err(failed)?, http::start_fetch(&get("https://slow.example/b")).map_err(failed)?];
+                let ids = [
+                    http::start_fetch(&get("https://slow.example/a")).map_err(failed)?,
+                    http::start_fetch(&get("https://slow.example/b")).map_err(failed)?,
+                ];
                 let mut left = ids.to_vec();
                 let mut bodies = Vec::new();
                 while let Some((id, answer)) = http::wait_any(&left, None) {
@@ -73,7 +79,13 @@ fn recurse(depth: u64) -> u64 {
 }
 
 fn get(url: &str) -> http::Request {
-    http::Request { method: "GET".into(), url: url.into(), headers: Vec::new(), body: None, redirect: http::Redirect::Follow }
+    http::Request {
+        method: "GET".into(),
+        url: url.into(),
+        headers: Vec::new(),
+        body: None,
+        redirect: http::Redirect::Follow,
+    }
 }
 
 fn failed(error: state::HostError) -> Failure {

@@ -15,7 +15,6 @@ use rquickjs::{Context, Function, Module, Persistent, Runtime};
 
 wit_bindgen::generate!({ path: "../wit", world: "engine" });
 
-
 /// Stack that JavaScript may use, below the 1 MiB that the linker lays out.
 const STACK: usize = 512 * 1024;
 /// Heap growth before the first collection: short calls never collect.
@@ -62,9 +61,17 @@ impl Guest for Image {
         ENGINE.with_borrow(|engine| run::compile(engine.as_ref().expect("the image is initialised"), name, source))
     }
 
-    fn run(bytecode: Vec<u8>, seed: Vec<u8>, method: String, input: Vec<u8>, format: Format) -> Result<Output, Failure> {
+    fn run(
+        bytecode: Vec<u8>,
+        seed: Vec<u8>,
+        method: String,
+        input: Vec<u8>,
+        format: Format,
+    ) -> Result<Output, Failure> {
         random::seed(&seed);
-        ENGINE.with_borrow(|engine| run::run(engine.as_ref().expect("the image is initialised"), bytecode, &method, input, format))
+        ENGINE.with_borrow(|engine| {
+            run::run(engine.as_ref().expect("the image is initialised"), bytecode, &method, input, format)
+        })
     }
 }
 

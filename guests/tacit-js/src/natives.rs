@@ -53,7 +53,9 @@ impl<'js, T: IntoJs<'js>> IntoJs<'js> for Nullable<T> {
 /// An `Error` whose `code` a program can compare.
 fn error_value<'js>(ctx: &Ctx<'js>, error: HostError) -> Result<Value<'js>> {
     let (code, message) = match error {
-        HostError::ReadOnly => ("state-read-only", "a query cannot write state; declare the method as a command".to_owned()),
+        HostError::ReadOnly => {
+            ("state-read-only", "a query cannot write state; declare the method as a command".to_owned())
+        }
         HostError::Denied(message) => ("denied", message),
         HostError::Invalid(message) => ("invalid", message),
         HostError::Unavailable(message) => ("unavailable", message),
@@ -231,8 +233,16 @@ fn durable(native: &Object<'_>) -> Result<()> {
         Ok(flat)
     }
     native.set("stateGet", Func::from(get))?;
-    native.set("stateSet", Func::from(|ctx: Ctx<'_>, key: String, value: Bytes| state::set(&key, &value.0).map_err(|error| thrown(&ctx, error))))?;
-    native.set("stateDelete", Func::from(|ctx: Ctx<'_>, key: String| state::delete(&key).map_err(|error| thrown(&ctx, error))))?;
+    native.set(
+        "stateSet",
+        Func::from(|ctx: Ctx<'_>, key: String, value: Bytes| {
+            state::set(&key, &value.0).map_err(|error| thrown(&ctx, error))
+        }),
+    )?;
+    native.set(
+        "stateDelete",
+        Func::from(|ctx: Ctx<'_>, key: String| state::delete(&key).map_err(|error| thrown(&ctx, error))),
+    )?;
     native.set("stateList", Func::from(list))?;
     native.set("stateBegin", Func::from(|ctx: Ctx<'_>| state::begin().map_err(|error| thrown(&ctx, error))))?;
     native.set("stateCommit", Func::from(|ctx: Ctx<'_>| state::commit().map_err(|error| thrown(&ctx, error))))?;
@@ -270,7 +280,14 @@ fn surroundings(native: &Object<'_>) -> Result<()> {
 }
 
 fn exchanges(native: &Object<'_>) -> Result<()> {
-    fn start(ctx: Ctx<'_>, method: String, url: String, headers: Vec<String>, body: Option<Bytes>, redirect: String) -> Result<u32> {
+    fn start(
+        ctx: Ctx<'_>,
+        method: String,
+        url: String,
+        headers: Vec<String>,
+        body: Option<Bytes>,
+        redirect: String,
+    ) -> Result<u32> {
         let request = http::Request {
             method,
             url,
@@ -294,7 +311,8 @@ fn exchanges(native: &Object<'_>) -> Result<()> {
             Err(error) => answer.set(1, error_value(&ctx, error)?)?,
             Ok(response) => {
                 let parts = Array::new(ctx.clone())?;
-                let headers: Vec<String> = response.headers.into_iter().flat_map(|(name, value)| [name, value]).collect();
+                let headers: Vec<String> =
+                    response.headers.into_iter().flat_map(|(name, value)| [name, value]).collect();
                 parts.set(0, response.status)?;
                 parts.set(1, headers)?;
                 parts.set(2, Bytes(response.body))?;

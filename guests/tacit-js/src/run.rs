@@ -30,7 +30,13 @@ pub fn compile(engine: &Engine, name: String, source: String) -> Result<Compiled
     })
 }
 
-pub fn run(engine: &Engine, bytecode: Vec<u8>, method: &str, input: Vec<u8>, format: Format) -> Result<Output, Failure> {
+pub fn run(
+    engine: &Engine,
+    bytecode: Vec<u8>,
+    method: &str,
+    input: Vec<u8>,
+    format: Format,
+) -> Result<Output, Failure> {
     HOST.store(true, Ordering::Relaxed);
     engine.context.with(|ctx| {
         // SAFETY: the host hands back what `compile` wrote for this very image; whatever else it might be can
@@ -47,10 +53,15 @@ pub fn run(engine: &Engine, bytecode: Vec<u8>, method: &str, input: Vec<u8>, for
         let argument = match format {
             Format::Bytes => caught(&ctx, rquickjs::IntoJs::into_js(Bytes(input), &ctx))?,
             Format::Json => {
-                let text = std::str::from_utf8(&input).map_err(|_| failure("InvalidInput", "the input is not UTF-8".into()))?;
+                let text = std::str::from_utf8(&input)
+                    .map_err(|_| failure("InvalidInput", "the input is not UTF-8".into()))?;
                 ctx.json_parse(text).catch(&ctx).map_err(|error| {
                     let failure = describe(&ctx, error);
-                    if failure.name == "SyntaxError" { self::failure("InvalidInput", format!("the input is not JSON: {}", failure.message)) } else { failure }
+                    if failure.name == "SyntaxError" {
+                        self::failure("InvalidInput", format!("the input is not JSON: {}", failure.message))
+                    } else {
+                        failure
+                    }
                 })?
             }
         };
@@ -68,7 +79,9 @@ fn load<'js>(ctx: &Ctx<'js>, module: Module<'js>) -> Result<Object<'js>, Failure
     let (module, promise) = caught(ctx, module.eval())?;
     while promise.state() == PromiseState::Pending && ctx.execute_pending_job() {}
     match promise.result::<Value>() {
-        None => Err(failure("LoadError", "the module's top level waits for something outside; wait inside a method".into())),
+        None => {
+            Err(failure("LoadError", "the module's top level waits for something outside; wait inside a method".into()))
+        }
         Some(result) => caught(ctx, result.and_then(|_| module.namespace())),
     }
 }
@@ -129,7 +142,12 @@ fn describe<'js>(ctx: &Ctx<'js>, error: CaughtError<'js>) -> Failure {
         CaughtError::Value(value) => {
             let text = match value.as_string().map(|text| text.to_string()) {
                 Some(Ok(text)) => text,
-                _ => ctx.json_stringify(value).ok().flatten().and_then(|text| text.to_string().ok()).unwrap_or_else(|| "a value without words".to_owned()),
+                _ => ctx
+                    .json_stringify(value)
+                    .ok()
+                    .flatten()
+                    .and_then(|text| text.to_string().ok())
+                    .unwrap_or_else(|| "a value without words".to_owned()),
             };
             ctx.catch();
             return failure("Thrown", text);
@@ -147,7 +165,11 @@ fn describe<'js>(ctx: &Ctx<'js>, error: CaughtError<'js>) -> Failure {
         let end = (0..=STACK_TEXT.min(stack.len())).rev().find(|&end| stack.is_char_boundary(end)).unwrap_or(0);
         stack.truncate(end);
     }
-    Failure { name: read("name").unwrap_or_else(|| "Error".to_owned()), message: read("message").unwrap_or_default(), stack }
+    Failure {
+        name: read("name").unwrap_or_else(|| "Error".to_owned()),
+        message: read("message").unwrap_or_default(),
+        stack,
+    }
 }
 
 /// A promise, or the value itself.

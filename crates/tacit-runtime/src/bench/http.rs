@@ -21,7 +21,10 @@ use crate::{Call, Engine, Host};
 const ROUNDS: usize = 3;
 
 /// The row `runtime.http.js_vs_workerd`.
-pub(super) async fn beside_workerd(engine: &Engine, say: &mut (dyn FnMut(String) + Send)) -> Result<Vec<Row>, BenchError> {
+pub(super) async fn beside_workerd(
+    engine: &Engine,
+    say: &mut (dyn FnMut(String) + Send),
+) -> Result<Vec<Row>, BenchError> {
     const ROW: &str = "runtime.http.js_vs_workerd";
     let Some(binary) = workerd() else {
         say(format!("{ROW}: left out, workerd is not in ~/.cache/tacit/peers (`make peers`)"));
@@ -43,7 +46,9 @@ pub(super) async fn beside_workerd(engine: &Engine, say: &mut (dyn FnMut(String)
             target: "≥ 1.0".into(),
             peer: Some(format!("workerd, isolate reused: {theirs:.0} requests/s")),
             n: ROUNDS as u64,
-            note: format!("{ours:.0} requests/s with a fresh sandbox each; wrk -t1 -c16, best of {ROUNDS} rounds of 3 s in turns, loopback"),
+            note: format!(
+                "{ours:.0} requests/s with a fresh sandbox each; wrk -t1 -c16, best of {ROUNDS} rounds of 3 s in turns, loopback"
+            ),
         }]),
         Err(error) => {
             say(format!("{ROW}: left out, {error}"));
@@ -56,13 +61,20 @@ async fn measure(engine: &Engine, binary: &Path, folder: &Path) -> std::io::Resu
     let ours = serve(engine).await?;
     let (_child, theirs) = start(binary, folder)?;
     let script = folder.join("post.lua");
-    std::fs::write(&script, format!("wrk.method = 'POST'\nwrk.body = '{INPUT}'\nwrk.headers['content-type'] = 'application/json'\n"))?;
+    std::fs::write(
+        &script,
+        format!("wrk.method = 'POST'\nwrk.body = '{INPUT}'\nwrk.headers['content-type'] = 'application/json'\n"),
+    )?;
     let (mut best_ours, mut best_theirs) = (0.0f64, 0.0f64);
     for _ in 0..ROUNDS {
         best_ours = best_ours.max(load(&script, ours).await?);
         best_theirs = best_theirs.max(load(&script, theirs).await?);
     }
-    if best_theirs > 0.0 { Ok((best_ours, best_theirs)) } else { Err(std::io::Error::other("workerd answered nothing")) }
+    if best_theirs > 0.0 {
+        Ok((best_ours, best_theirs))
+    } else {
+        Err(std::io::Error::other("workerd answered nothing"))
+    }
 }
 
 /// Serves the small method over HTTP/1.1 on a free port.
@@ -81,7 +93,11 @@ async fn serve(engine: &Engine) -> std::io::Result<SocketAddr> {
                     let (engine, program, host) = (engine.clone(), program.clone(), host.clone());
                     let seed = seed(count.fetch_add(1, Ordering::Relaxed));
                     async move {
-                        let input = Limited::new(request.into_body(), 1 << 20).collect().await.map(|body| body.to_bytes()).unwrap_or_default();
+                        let input = Limited::new(request.into_body(), 1 << 20)
+                            .collect()
+                            .await
+                            .map(|body| body.to_bytes())
+                            .unwrap_or_default();
                         let outcome = engine.call(&program, Call::query("main", input, seed), host).await;
                         let (status, body) = match outcome.result {
                             Ok(output) => (200, output.body),
@@ -89,11 +105,14 @@ async fn serve(engine: &Engine) -> std::io::Result<SocketAddr> {
                         };
                         let mut response = hyper::Response::new(Full::new(body));
                         *response.status_mut() = hyper::StatusCode::from_u16(status).unwrap_or_default();
-                        response.headers_mut().insert("content-type", hyper::header::HeaderValue::from_static("application/json"));
+                        response
+                            .headers_mut()
+                            .insert("content-type", hyper::header::HeaderValue::from_static("application/json"));
                         Ok::<_, Infallible>(response)
                     }
                 });
-                let _ = hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), service).await;
+                let _ =
+                    hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), service).await;
             });
         }
     });
@@ -123,7 +142,8 @@ fn start(binary: &Path, folder: &Path) -> std::io::Result<(Running, SocketAddr)>
     );
     let path = folder.join("config.capnp");
     std::fs::write(&path, config)?;
-    let child = Running(Command::new(binary).arg("serve").arg(&path).stdout(Stdio::null()).stderr(Stdio::null()).spawn()?);
+    let child =
+        Running(Command::new(binary).arg("serve").arg(&path).stdout(Stdio::null()).stderr(Stdio::null()).spawn()?);
     let started = Instant::now();
     while TcpStream::connect(address).is_err() {
         if started.elapsed() > Duration::from_secs(20) {
@@ -136,12 +156,20 @@ fn start(binary: &Path, folder: &Path) -> std::io::Result<(Running, SocketAddr)>
 
 /// Requests a second, as wrk counts them; an answer that is not 2xx makes the round void.
 async fn load(script: &Path, address: SocketAddr) -> std::io::Result<f64> {
-    let output = tokio::process::Command::new("wrk").args(["-t1", "-c16", "-d3s", "-s"]).arg(script).arg(format!("http://{address}/")).output().await?;
+    let output = tokio::process::Command::new("wrk")
+        .args(["-t1", "-c16", "-d3s", "-s"])
+        .arg(script)
+        .arg(format!("http://{address}/"))
+        .output()
+        .await?;
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
     if text.contains("Non-2xx") {
         return Err(std::io::Error::other("a request failed"));
     }
-    let rate = text.lines().find_map(|line| line.trim().strip_prefix("Requests/sec:")).and_then(|rate| rate.trim().parse().ok());
+    let rate = text
+        .lines()
+        .find_map(|line| line.trim().strip_prefix("Requests/sec:"))
+        .and_then(|rate| rate.trim().parse().ok());
     rate.ok_or_else(|| std::io::Error::other("wrk reported no rate"))
 }
 

@@ -1,14 +1,16 @@
-//! CPU time of interpreted JavaScript beside Node's.
+//! CPU time of interpreted JavaScript beside native QuickJS and Node.
 
-use std::process::Command;
+use std::path::Path;
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 
 use bytes::Bytes;
 
 use super::{BenchError, Nothing, Row, generous, seed};
 use crate::{Call, Engine, Host};
 
-/// Three programs that compute; the same text runs in Node.
+/// Three programs that compute; the same text runs in the peers.
 const WORK: &str = r#"
 export function fib(n = 25) { return n < 2 ? n : fib(n - 1) + fib(n - 2); }
 export function json() {
@@ -46,68 +48,117 @@ export function sha256() {
 }
 "#;
 
-/// What Node adds: the CPU time and the result of each program, as JSON lines.
-const NODE: &str = r#"
+/// What a peer adds: the CPU time and the result of each program, as JSON lines.
+const DRIVER: &str = r#"
+const spent = globalThis.cpu ?? (() => { const usage = process.cpuUsage(); return usage.user + usage.system; });
+const show = globalThis.print ?? console.log;
 const programs = { fib: () => fib(), json, sha256 };
 for (const [name, program] of Object.entries(programs)) {
   let best = Infinity, result;
   for (let i = 0; i < 7; i++) {
-    const before = process.cpuUsage();
+    const before = spent();
     result = program();
-    const spent = process.cpuUsage(before);
-    best = Math.min(best, spent.user + spent.system);
+    best = Math.min(best, spent() - before);
   }
-  console.log(JSON.stringify([name, best, result]));
+  show(JSON.stringify([name, best, result]));
 }
 "#;
 
-/// The row `runtime.js.cpu_vs_node`: the least CPU time of 7 runs each, geometric mean of the three ratios.
+/// Name of a program, the least CPU microseconds, its result.
+type Measured = (String, f64, serde_json::Value);
+
+/// The rows `runtime.js.cpu_vs_native_quickjs` and `runtime.js.cpu_vs_node`: least CPU time of 7 runs each, geometric
+/// mean of the three ratios.
 pub(super) async fn cpu(engine: &Engine, say: &mut (dyn FnMut(String) + Send)) -> Result<Vec<Row>, BenchError> {
-    let script = format!("{}\n{NODE}", WORK.replace("export function", "function"));
-    let node = tokio::task::spawn_blocking(move || Command::new("node").args(["--input-type=commonjs", "-e", &script]).output()).await;
-    let output = match node {
-        Ok(Ok(output)) if output.status.success() => output.stdout,
-        _ => {
-            say("runtime.js.cpu_vs_node: left out, `node` does not run here".into());
-            return Ok(Vec::new());
+    let ours = own(engine).await?;
+    let script = std::env::temp_dir().join(format!("tacit-bench-{}.cjs", std::process::id()));
+    std::fs::write(&script, format!("{}\n{DRIVER}", WORK.replace("export function", "function")))?;
+    let native = std::env::home_dir().unwrap_or_default().join(".cache/tacit/peers/quickjs-native");
+    let mut rows = Vec::new();
+    for (row, program, target, peer) in [
+        ("runtime.js.cpu_vs_native_quickjs", native.as_path(), "≤ 2.5", "the same QuickJS-NG without a sandbox: 1.0"),
+        ("runtime.js.cpu_vs_node", Path::new("node"), "report", "node with its JIT: 1.0"),
+    ] {
+        match theirs(program, &script).await {
+            Some(theirs) => match compare(row, target, peer, &ours, &theirs) {
+                Some(row) => rows.push(row),
+                None => say(format!("{row}: left out, {} computes another result", program.display())),
+            },
+            None => say(format!("{row}: left out, {} does not run (`make peers`)", program.display())),
         }
-    };
-    let peers: Vec<(String, f64, serde_json::Value)> = String::from_utf8_lossy(&output).lines().filter_map(|line| serde_json::from_str(line).ok()).collect();
+    }
+    std::fs::remove_file(&script)?;
+    Ok(rows)
+}
+
+async fn own(engine: &Engine) -> Result<Vec<Measured>, BenchError> {
     let program = engine.compile_js(WORK, None).await?;
     let host: Arc<dyn Host> = Arc::new(Nothing);
-    let (mut product, mut notes) = (1.0, Vec::new());
-    for (name, theirs, result) in &peers {
-        let mut best = f64::INFINITY;
+    let mut measured = Vec::new();
+    for name in ["fib", "json", "sha256"] {
+        let (mut best, mut result) = (f64::INFINITY, serde_json::Value::Null);
         for count in 0..7 {
             let call = Call { limits: generous(), ..Call::query(name, Bytes::from_static(b"25"), seed(count)) };
-            let before = cpu_time();
-            let outcome = engine.call(&program, call, Arc::clone(&host)).await;
-            let spent = cpu_time() - before;
-            let output = outcome.result.map_err(BenchError::Call)?;
-            if serde_json::from_slice::<serde_json::Value>(&output.body).ok().as_ref() != Some(result) {
-                say(format!("runtime.js.cpu_vs_node: left out, {name} gives another result in Node"));
-                return Ok(Vec::new());
-            }
-            best = best.min(spent * 1e6);
+            let outcome = Metered::new(engine.call(&program, call, Arc::clone(&host))).await;
+            let output = outcome.0.result.map_err(BenchError::Call)?;
+            result = serde_json::from_slice(&output.body).unwrap_or_default();
+            best = best.min(outcome.1 * 1e6);
         }
-        let ratio = best / theirs.max(1.0);
-        product *= ratio;
-        notes.push(format!("{name} {:.1} ms to {:.1} ms", best / 1e3, theirs / 1e3));
+        measured.push((name.to_owned(), best, result));
     }
-    if peers.is_empty() {
-        say("runtime.js.cpu_vs_node: left out, `node` printed nothing".into());
-        return Ok(Vec::new());
+    Ok(measured)
+}
+
+async fn theirs(program: &Path, script: &Path) -> Option<Vec<Measured>> {
+    let output = tokio::process::Command::new(program)
+        .arg(script)
+        .output()
+        .await
+        .ok()
+        .filter(|output| output.status.success())?;
+    String::from_utf8_lossy(&output.stdout).lines().map(|line| serde_json::from_str(line).ok()).collect()
+}
+
+/// The row; none when the two sides did not compute the same.
+fn compare(row: &str, target: &str, peer: &str, ours: &[Measured], theirs: &[Measured]) -> Option<Row> {
+    let (mut product, mut notes) = (1.0, Vec::new());
+    for (name, own, result) in ours {
+        let (_, other, _) = theirs.iter().find(|(other, _, value)| other == name && value == result)?;
+        product *= own / other.max(1.0);
+        notes.push(format!("{name} {:.1} ms to {:.1} ms", own / 1e3, other / 1e3));
     }
-    let value = product.powf(1.0 / peers.len() as f64);
-    Ok(vec![Row {
-        row: "runtime.js.cpu_vs_node".into(),
+    Some(Row {
+        row: row.into(),
         unit: "ratio of CPU time".into(),
-        value,
-        target: "report".into(),
-        peer: Some("node with its JIT: 1.0".into()),
-        n: 7 * peers.len() as u64,
+        value: product.powf(1.0 / ours.len() as f64),
+        target: target.into(),
+        peer: Some(peer.into()),
+        n: 7 * ours.len() as u64,
         note: format!("least of 7 each, fuel on: {}", notes.join(", ")),
-    }])
+    })
+}
+
+/// A future that counts the CPU time of the threads that poll it, and of nothing else.
+struct Metered<F> {
+    future: Pin<Box<F>>,
+    seconds: f64,
+}
+
+impl<F: Future> Metered<F> {
+    fn new(future: F) -> Self {
+        Self { future: Box::pin(future), seconds: 0.0 }
+    }
+}
+
+impl<F: Future> Future for Metered<F> {
+    type Output = (F::Output, f64);
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        let before = cpu_time();
+        let polled = self.future.as_mut().poll(context);
+        self.seconds += cpu_time() - before;
+        polled.map(|output| (output, self.seconds))
+    }
 }
 
 /// CPU seconds of this thread so far, from the scheduler's own account.

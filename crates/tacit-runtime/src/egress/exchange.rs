@@ -11,7 +11,18 @@ use super::{Egress, EgressError, address};
 use crate::host::{FetchRequest, FetchResponse, Redirect};
 
 /// Header fields that belong to the connection, which the author's code does not see.
-const HOP: [&str; 10] = ["connection", "content-length", "expect", "host", "keep-alive", "proxy-connection", "te", "trailer", "transfer-encoding", "upgrade"];
+const HOP: [&str; 10] = [
+    "connection",
+    "content-length",
+    "expect",
+    "host",
+    "keep-alive",
+    "proxy-connection",
+    "te",
+    "trailer",
+    "transfer-encoding",
+    "upgrade",
+];
 
 pub(super) async fn run(egress: &Egress, request: FetchRequest) -> Result<FetchResponse, EgressError> {
     let timeout = egress.limits.timeout;
@@ -25,7 +36,8 @@ pub(super) async fn run(egress: &Egress, request: FetchRequest) -> Result<FetchR
 async fn follow(egress: &Egress, request: FetchRequest, current: &mut String) -> Result<FetchResponse, EgressError> {
     let limits = &egress.limits;
     let mut url = Url::parse(&request.url).map_err(|_| EgressError::Url(request.url.chars().take(256).collect()))?;
-    let mut method = Method::from_bytes(request.method.as_bytes()).map_err(|_| EgressError::Request("the method is not a token"))?;
+    let mut method =
+        Method::from_bytes(request.method.as_bytes()).map_err(|_| EgressError::Request("the method is not a token"))?;
     if matches!(method, Method::CONNECT | Method::TRACE) {
         return Err(EgressError::Request("CONNECT and TRACE are not allowed"));
     }
@@ -39,10 +51,25 @@ async fn follow(egress: &Egress, request: FetchRequest, current: &mut String) ->
         let target = Target::check(egress, &url)?;
         target.host.clone_into(current);
         let (status, answered, answer, server_key) = send(egress, &target, &url, &method, &headers, &body).await?;
-        let location = if status.is_redirection() && status != StatusCode::NOT_MODIFIED { answered.get(LOCATION).cloned() } else { None };
+        let location = if status.is_redirection() && status != StatusCode::NOT_MODIFIED {
+            answered.get(LOCATION).cloned()
+        } else {
+            None
+        };
         let (Some(location), true) = (location, request.redirect != Redirect::Manual) else {
-            let headers = answered.iter().filter(|(name, _)| !HOP.contains(&name.as_str())).map(|(name, value)| (name.as_str().to_owned(), latin1(value))).collect();
-            return Ok(FetchResponse { status: status.as_u16(), headers, body: answer, url: url.into(), redirected: redirects > 0, server_key });
+            let headers = answered
+                .iter()
+                .filter(|(name, _)| !HOP.contains(&name.as_str()))
+                .map(|(name, value)| (name.as_str().to_owned(), latin1(value)))
+                .collect();
+            return Ok(FetchResponse {
+                status: status.as_u16(),
+                headers,
+                body: answer,
+                url: url.into(),
+                redirected: redirects > 0,
+                server_key,
+            });
         };
         if request.redirect == Redirect::Error {
             return Err(EgressError::Redirect("the request said that there must be none"));
@@ -51,9 +78,14 @@ async fn follow(egress: &Egress, request: FetchRequest, current: &mut String) ->
         if redirects > limits.redirects {
             return Err(EgressError::Redirect("there are too many"));
         }
-        let next = location.to_str().ok().and_then(|location| url.join(location).ok()).ok_or(EgressError::Redirect("it leads nowhere"))?;
+        let next = location
+            .to_str()
+            .ok()
+            .and_then(|location| url.join(location).ok())
+            .ok_or(EgressError::Redirect("it leads nowhere"))?;
         // Fetch standard, HTTP-redirect fetch: what a POST becomes, and what another origin must not see.
-        let to_get = (status == StatusCode::SEE_OTHER && method != Method::HEAD) || (matches!(status, StatusCode::MOVED_PERMANENTLY | StatusCode::FOUND) && method == Method::POST);
+        let to_get = (status == StatusCode::SEE_OTHER && method != Method::HEAD)
+            || (matches!(status, StatusCode::MOVED_PERMANENTLY | StatusCode::FOUND) && method == Method::POST);
         if to_get {
             method = Method::GET;
             body = Bytes::new();
@@ -103,7 +135,11 @@ impl Target {
     async fn addresses(&self, egress: &Egress) -> Result<Vec<std::net::IpAddr>, EgressError> {
         let addresses = match self.literal {
             Some(address) => vec![address],
-            None => egress.network.resolve(&self.host).await.map_err(|source| EgressError::Resolve { host: self.host.clone(), source })?,
+            None => egress
+                .network
+                .resolve(&self.host)
+                .await
+                .map_err(|source| EgressError::Resolve { host: self.host.clone(), source })?,
         };
         for &address in &addresses {
             if let Some(reason) = address::refusal(address) {
@@ -119,11 +155,22 @@ impl Target {
 
 type Answer = (StatusCode, HeaderMap, Bytes, [u8; 32]);
 
-async fn send(egress: &Egress, target: &Target, url: &Url, method: &Method, headers: &HeaderMap, body: &Bytes) -> Result<Answer, EgressError> {
+async fn send(
+    egress: &Egress,
+    target: &Target,
+    url: &Url,
+    method: &Method,
+    headers: &HeaderMap,
+    body: &Bytes,
+) -> Result<Answer, EgressError> {
     let host = &target.host;
     let mut connection = Err(EgressError::Connect { host: host.clone(), source: std::io::Error::other("no address") });
     for address in target.addresses(egress).await?.into_iter().take(4) {
-        connection = egress.network.connect(host.trim_start_matches('[').trim_end_matches(']'), address).await.map_err(|source| EgressError::Connect { host: host.clone(), source });
+        connection = egress
+            .network
+            .connect(host.trim_start_matches('[').trim_end_matches(']'), address)
+            .await
+            .map_err(|source| EgressError::Connect { host: host.clone(), source });
         if connection.is_ok() {
             break;
         }
@@ -147,7 +194,11 @@ async fn send(egress: &Egress, target: &Target, url: &Url, method: &Method, head
     *request.uri_mut() = path.parse().map_err(|_| EgressError::Request("the path cannot be sent"))?;
     *request.headers_mut() = headers.clone();
     let fields = request.headers_mut();
-    fields.insert(HOST, HeaderValue::from_str(url.host_str().unwrap_or_default()).map_err(|_| EgressError::Request("the host cannot be sent"))?);
+    fields.insert(
+        HOST,
+        HeaderValue::from_str(url.host_str().unwrap_or_default())
+            .map_err(|_| EgressError::Request("the host cannot be sent"))?,
+    );
     fields.entry(ACCEPT).or_insert(HeaderValue::from_static("*/*"));
     fields.entry(USER_AGENT).or_insert(HeaderValue::from_static("tacit"));
     if !body.is_empty() || matches!(*method, Method::POST | Method::PUT | Method::PATCH) {
@@ -156,13 +207,14 @@ async fn send(egress: &Egress, target: &Target, url: &Url, method: &Method, head
     let response = sender.send_request(request).await.map_err(broken)?;
     let (parts, incoming) = response.into_parts();
     let limit = egress.limits.response;
-    let answer = Limited::new(incoming, limit).collect().await.map_err(|error| match error.downcast::<hyper::Error>() {
-        Ok(source) => broken(*source),
-        Err(error) => {
-            debug_assert!(error.is::<LengthLimitError>());
-            EgressError::TooLarge { what: "the response's body", limit }
-        }
-    })?;
+    let answer =
+        Limited::new(incoming, limit).collect().await.map_err(|error| match error.downcast::<hyper::Error>() {
+            Ok(source) => broken(*source),
+            Err(error) => {
+                debug_assert!(error.is::<LengthLimitError>());
+                EgressError::TooLarge { what: "the response's body", limit }
+            }
+        })?;
     Ok((parts.status, parts.headers, answer.to_bytes(), server_key))
 }
 
@@ -184,12 +236,21 @@ fn fields(list: &[(String, String)], limits: &super::EgressLimits) -> Result<Hea
     }
     let mut headers = HeaderMap::new();
     for (name, value) in list {
-        let name = HeaderName::from_bytes(name.as_bytes()).map_err(|_| EgressError::Request("a header field's name is not a token"))?;
+        let name = HeaderName::from_bytes(name.as_bytes())
+            .map_err(|_| EgressError::Request("a header field's name is not a token"))?;
         if HOP.contains(&name.as_str()) || name == http::header::ACCEPT_ENCODING {
             continue;
         }
-        let bytes: Vec<u8> = value.chars().map(|character| u8::try_from(u32::from(character))).collect::<Result<_, _>>().map_err(|_| EgressError::Request("a header field's value is not Latin-1"))?;
-        headers.append(name, HeaderValue::from_bytes(&bytes).map_err(|_| EgressError::Request("a header field's value holds a control character"))?);
+        let bytes: Vec<u8> = value
+            .chars()
+            .map(|character| u8::try_from(u32::from(character)))
+            .collect::<Result<_, _>>()
+            .map_err(|_| EgressError::Request("a header field's value is not Latin-1"))?;
+        headers.append(
+            name,
+            HeaderValue::from_bytes(&bytes)
+                .map_err(|_| EgressError::Request("a header field's value holds a control character"))?,
+        );
     }
     Ok(headers)
 }

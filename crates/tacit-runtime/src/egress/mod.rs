@@ -36,7 +36,14 @@ pub struct EgressLimits {
 
 impl Default for EgressLimits {
     fn default() -> Self {
-        Self { request: 4 << 20, response: 8 << 20, headers: 64 << 10, header_count: 100, redirects: 10, timeout: Duration::from_secs(20) }
+        Self {
+            request: 4 << 20,
+            response: 8 << 20,
+            headers: 64 << 10,
+            header_count: 100,
+            redirects: 10,
+            timeout: Duration::from_secs(20),
+        }
     }
 }
 
@@ -62,7 +69,9 @@ pub enum EgressError {
     #[error("egress refused: {0}: the URL holds a user name or password; use a header")]
     Credentials(String),
     /// The manifest does not allow the host.
-    #[error("egress refused: the manifest does not allow \"{host}\"; to allow it, write in tacit.toml under [egress]: {line}")]
+    #[error(
+        "egress refused: the manifest does not allow \"{host}\"; to allow it, write in tacit.toml under [egress]: {line}"
+    )]
     NotAllowed {
         /// The host asked for.
         host: String,
@@ -138,7 +147,11 @@ impl From<EgressError> for HostError {
             None => error.to_string(),
         };
         match error {
-            EgressError::Scheme(_) | EgressError::Port { .. } | EgressError::Credentials(_) | EgressError::NotAllowed { .. } | EgressError::Address { .. } => Self::Denied(text),
+            EgressError::Scheme(_)
+            | EgressError::Port { .. }
+            | EgressError::Credentials(_)
+            | EgressError::NotAllowed { .. }
+            | EgressError::Address { .. } => Self::Denied(text),
             EgressError::Url(_) | EgressError::Request(_) => Self::Invalid(text),
             _ => Self::Unavailable(text),
         }

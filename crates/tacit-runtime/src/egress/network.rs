@@ -84,11 +84,17 @@ impl Network {
     }
 
     /// Connects to an address and makes sure that `host` answers there.
-    pub(super) async fn connect(&self, host: &str, address: IpAddr) -> io::Result<(TlsStream<Box<dyn Stream>>, [u8; 32])> {
+    pub(super) async fn connect(
+        &self,
+        host: &str,
+        address: IpAddr,
+    ) -> io::Result<(TlsStream<Box<dyn Stream>>, [u8; 32])> {
         let stream = self.dialer.dial(SocketAddr::new(address, 443)).await?;
         let name = ServerName::try_from(host.to_owned()).map_err(io::Error::other)?;
         let stream = self.tls.connect(name, stream).await?;
-        let key = stream.get_ref().1.peer_certificates().and_then(|chain| chain.first()).and_then(|certificate| webpki::EndEntityCert::try_from(certificate).ok().map(|certificate| certificate.subject_public_key_info()));
+        let key = stream.get_ref().1.peer_certificates().and_then(|chain| chain.first()).and_then(|certificate| {
+            webpki::EndEntityCert::try_from(certificate).ok().map(|certificate| certificate.subject_public_key_info())
+        });
         let key = key.ok_or_else(|| io::Error::other("the server's key cannot be read"))?;
         Ok((stream, Sha256::digest(&key).into()))
     }

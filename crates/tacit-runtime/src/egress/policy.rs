@@ -17,7 +17,10 @@ impl AllowList {
     /// Refuses a host that is not on the list, naming the line that would allow it.
     pub(super) fn check(&self, host: &str) -> Result<(), EgressError> {
         let matches = |entry: &String| match entry.strip_prefix("*.") {
-            Some(domain) => host.strip_suffix(domain).and_then(|rest| rest.strip_suffix('.')).is_some_and(|labels| !labels.is_empty()),
+            Some(domain) => host
+                .strip_suffix(domain)
+                .and_then(|rest| rest.strip_suffix('.'))
+                .is_some_and(|labels| !labels.is_empty()),
             None => entry == host,
         };
         if self.0.iter().any(matches) {

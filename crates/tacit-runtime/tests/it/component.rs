@@ -63,7 +63,10 @@ fn every_attack_meets_its_own_limit() {
     check("ask", small.clone(), Limit::HostCalls);
     check("fetches", small, Limit::OpenFetches);
     // A Rust function's own stack lies in its memory: running over its end is a trap there.
-    assert!(matches!(limited(&program, "recurse", Limits::default()).result, Err(Failure::Trapped(_) | Failure::Limit(Limit::Stack))));
+    assert!(matches!(
+        limited(&program, "recurse", Limits::default()).result,
+        Err(Failure::Trapped(_) | Failure::Limit(Limit::Stack))
+    ));
 }
 
 #[test]
@@ -79,7 +82,12 @@ fn a_query_may_not_write() {
 fn a_panic_says_what_it_said_and_a_file_is_not_there() {
     let outcome = call(&probe(), command("panic", "null"));
     assert!(matches!(outcome.result, Err(Failure::Trapped(_))), "{:?}", outcome.result);
-    assert!(outcome.logs.iter().any(|entry| entry.message.contains("as asked")), "{:?} {:?}", outcome.logs, outcome.result);
+    assert!(
+        outcome.logs.iter().any(|entry| entry.message.contains("as asked")),
+        "{:?} {:?}",
+        outcome.logs,
+        outcome.result
+    );
     let outcome = call(&probe(), command("file", "null"));
     assert!(matches!(outcome.result, Err(Failure::Thrown { .. } | Failure::Trapped(_))), "{:?}", outcome.result);
 }
@@ -87,7 +95,9 @@ fn a_panic_says_what_it_said_and_a_file_is_not_there() {
 #[test]
 fn randomness_comes_from_the_seed() {
     let program = probe();
-    let bytes = |method: &str, seed: u8| call(&program, Call { seed: [seed; 32], ..command(method, "null") }).result.unwrap().body;
+    let bytes = |method: &str, seed: u8| {
+        call(&program, Call { seed: [seed; 32], ..command(method, "null") }).result.unwrap().body
+    };
     for method in ["random", "hash"] {
         assert_eq!(bytes(method, 1), bytes(method, 1));
         assert_ne!(bytes(method, 1), bytes(method, 2));
@@ -122,7 +132,8 @@ fn refused(bytes: Vec<u8>) -> RuntimeError {
 
 #[test]
 fn components_that_are_no_functions_are_refused() {
-    let shell = dummy("package evil:host; interface shell { run: func(command: string); } world w { import shell; }", "w");
+    let shell =
+        dummy("package evil:host; interface shell { run: func(command: string); } world w { import shell; }", "w");
     match refused(shell) {
         RuntimeError::UnknownImport { name } => assert_eq!(name, "evil:host/shell"),
         other => panic!("{other}"),
@@ -131,9 +142,15 @@ fn components_that_are_no_functions_are_refused() {
     assert!(matches!(refused(nothing), RuntimeError::NotAFunction(_)));
     let other_types = dummy("package a:b; world w { export methods: func() -> u32; export call: func(); }", "w");
     assert!(matches!(refused(other_types), RuntimeError::NotAFunction(_)));
-    let other_interface = dummy("package tacit:function@1.0.0; interface state { get: func(key: string) -> u32; } world w { import state; }", "w");
+    let other_interface = dummy(
+        "package tacit:function@1.0.0; interface state { get: func(key: string) -> u32; } world w { import state; }",
+        "w",
+    );
     assert!(matches!(refused(other_interface), RuntimeError::NotAFunction(_)));
-    let engine_only = dummy("package tacit:function@1.0.0; interface lifecycle { entered: func(); } world w { import lifecycle; }", "w");
+    let engine_only = dummy(
+        "package tacit:function@1.0.0; interface lifecycle { entered: func(); } world w { import lifecycle; }",
+        "w",
+    );
     assert!(matches!(refused(engine_only), RuntimeError::UnknownImport { .. }));
     assert!(matches!(refused(b"\0asm\x01\0\0\0".to_vec()), RuntimeError::Component(_)));
     assert!(matches!(refused(b"nonsense".to_vec()), RuntimeError::Component(_)));

@@ -37,7 +37,11 @@ fn the_same_call_gives_the_same_bytes_and_fuel() {
         let outcomes = block_on(async {
             let engine = engine();
             let host = || std::sync::Arc::new(crate::support::MemoryHost::default());
-            tokio::join!(engine.call(&program, fixed(1), host()), engine.call(&program, fixed(2), host()), engine.call(&program, fixed(1), host()))
+            tokio::join!(
+                engine.call(&program, fixed(1), host()),
+                engine.call(&program, fixed(2), host()),
+                engine.call(&program, fixed(1), host())
+            )
         });
         for outcome in [&outcomes.0, &outcomes.2] {
             assert_eq!(outcome.result, first.result);
@@ -59,14 +63,17 @@ fn randomness_never_repeats_between_calls() {
 
 #[test]
 fn a_deterministic_call_has_no_network() {
-    let program = program("export async function work() { try { await fetch('https://a.example/'); } catch (error) { return [error.name, error.code]; } }");
+    let program = program(
+        "export async function work() { try { await fetch('https://a.example/'); } catch (error) { return [error.name, error.code]; } }",
+    );
     assert_eq!(text(&call(&program, fixed(1))), r#"["TacitError","denied"]"#);
 }
 
 #[test]
 fn fuel_does_not_count_loading() {
     let light = program("export async function main() { return 1; }");
-    let heavy = program("let x = 0; for (let i = 0; i < 100000; i++) x += i; export async function main() { return 1; }");
+    let heavy =
+        program("let x = 0; for (let i = 0; i < 100000; i++) x += i; export async function main() { return 1; }");
     let fuel = |program| call(program, Call { clock: Clock::Fixed(0), ..command("main", "null") }).fuel_used;
     let (light, heavy) = (fuel(&light), fuel(&heavy));
     assert!(light > 0 && heavy < light + light / 2 + 10_000, "{light} {heavy}");

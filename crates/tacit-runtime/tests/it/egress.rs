@@ -10,7 +10,9 @@ use async_trait::async_trait;
 use rustls::RootCertStore;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tacit_runtime::egress::{Dial, Resolve, Stream};
-use tacit_runtime::{AllowList, Egress, EgressError, EgressLimits, FetchRequest, FetchResponse, HostError, Network, Redirect};
+use tacit_runtime::{
+    AllowList, Egress, EgressError, EgressLimits, FetchRequest, FetchResponse, HostError, Network, Redirect,
+};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsAcceptor;
@@ -25,7 +27,10 @@ struct Names(Arc<Mutex<BTreeMap<String, VecDeque<Vec<IpAddr>>>>>);
 
 impl Names {
     fn set(&self, host: &str, answers: &[&[&str]]) {
-        let answers = answers.iter().map(|addresses| addresses.iter().map(|address| address.parse().unwrap()).collect()).collect();
+        let answers = answers
+            .iter()
+            .map(|addresses| addresses.iter().map(|address| address.parse().unwrap()).collect())
+            .collect();
         self.0.lock().unwrap().insert(host.to_owned(), answers);
     }
 }
@@ -75,7 +80,10 @@ async fn world(certified: &[&str]) -> World {
         .with_safe_default_protocol_versions()
         .unwrap()
         .with_no_client_auth()
-        .with_single_cert(vec![CertificateDer::from(certificate)], PrivateKeyDer::try_from(key.serialize_der()).unwrap())
+        .with_single_cert(
+            vec![CertificateDer::from(certificate)],
+            PrivateKeyDer::try_from(key.serialize_der()).unwrap(),
+        )
         .unwrap();
     let mut roots = RootCertStore::empty();
     roots.add(CertificateDer::from(authority)).unwrap();
@@ -113,9 +121,15 @@ async fn world(certified: &[&str]) -> World {
                         return;
                     }
                     "/headers" => format!("HTTP/1.1 200 OK\r\n{}\r\n", "a: b\r\n".repeat(1000)),
-                    path if path.starts_with("/to/") => format!("HTTP/1.1 302 Found\r\nlocation: {}\r\ncontent-length: 0\r\n\r\n", &path[4..]),
-                    path if path.starts_with("/keep/") => format!("HTTP/1.1 307 Temporary Redirect\r\nlocation: {}\r\ncontent-length: 0\r\n\r\n", &path[6..]),
-                    _ => "HTTP/1.1 200 OK\r\ncontent-length: 5\r\nx-answer: yes\r\nconnection: close\r\n\r\nhello".to_owned(),
+                    path if path.starts_with("/to/") => {
+                        format!("HTTP/1.1 302 Found\r\nlocation: {}\r\ncontent-length: 0\r\n\r\n", &path[4..])
+                    }
+                    path if path.starts_with("/keep/") => format!(
+                        "HTTP/1.1 307 Temporary Redirect\r\nlocation: {}\r\ncontent-length: 0\r\n\r\n",
+                        &path[6..]
+                    ),
+                    _ => "HTTP/1.1 200 OK\r\ncontent-length: 5\r\nx-answer: yes\r\nconnection: close\r\n\r\nhello"
+                        .to_owned(),
                 };
                 let _ = stream.write_all(answer.as_bytes()).await;
                 let _ = stream.shutdown().await;
@@ -179,7 +193,11 @@ fn forms_that_never_leave_are_refused() {
     block_on(async {
         let world = world(&["api.example"]).await;
         let check = async |url: &str, expected: &str| {
-            let error = world.get(&["api.example", "127.0.0.1", "[::1]", "localhost", "10.0.0.1", "169.254.169.254"], url).await.unwrap_err().to_string();
+            let error = world
+                .get(&["api.example", "127.0.0.1", "[::1]", "localhost", "10.0.0.1", "169.254.169.254"], url)
+                .await
+                .unwrap_err()
+                .to_string();
             assert!(error.contains(expected), "{url}: {error}");
         };
         check("http://api.example/", "only https").await;
@@ -262,9 +280,16 @@ fn redirects_are_checked_like_first_requests() {
         check("https://a.example:22/", "port 22").await;
         let answer = world.get(&allow, "https://a.example/to//there").await.unwrap();
         assert_eq!((answer.url.as_str(), answer.redirected), ("https://a.example/there", true));
-        let manual = world.egress(&allow).fetch(FetchRequest { redirect: Redirect::Manual, ..request("https://a.example/to//there") }).await.unwrap();
+        let manual = world
+            .egress(&allow)
+            .fetch(FetchRequest { redirect: Redirect::Manual, ..request("https://a.example/to//there") })
+            .await
+            .unwrap();
         assert_eq!((manual.status, manual.redirected), (302, false));
-        let refused = world.egress(&allow).fetch(FetchRequest { redirect: Redirect::Error, ..request("https://a.example/to//there") }).await;
+        let refused = world
+            .egress(&allow)
+            .fetch(FetchRequest { redirect: Redirect::Error, ..request("https://a.example/to//there") })
+            .await;
         assert!(matches!(refused, Err(EgressError::Redirect(_))));
     });
 }
@@ -273,12 +298,25 @@ fn redirects_are_checked_like_first_requests() {
 fn another_origin_sees_no_credentials() {
     block_on(async {
         let world = world(&["a.example", "b.example"]).await;
-        let headers = vec![("authorization".to_owned(), "Bearer s3cret".to_owned()), ("cookie".to_owned(), "c=1".to_owned()), ("x-kept".to_owned(), "1".to_owned())];
-        let post = FetchRequest { method: "POST".into(), headers, body: Some("body".into()), ..request("https://a.example/keep/https://b.example/") };
+        let headers = vec![
+            ("authorization".to_owned(), "Bearer s3cret".to_owned()),
+            ("cookie".to_owned(), "c=1".to_owned()),
+            ("x-kept".to_owned(), "1".to_owned()),
+        ];
+        let post = FetchRequest {
+            method: "POST".into(),
+            headers,
+            body: Some("body".into()),
+            ..request("https://a.example/keep/https://b.example/")
+        };
         world.egress(&["a.example", "b.example"]).fetch(post).await.unwrap();
         let requests = world.requests.lock().unwrap();
         assert!(requests[0].contains("Bearer s3cret") && requests[0].starts_with("POST"));
-        assert!(!requests[1].contains("s3cret") && !requests[1].contains("c=1") && requests[1].contains("x-kept: 1"), "{}", requests[1]);
+        assert!(
+            !requests[1].contains("s3cret") && !requests[1].contains("c=1") && requests[1].contains("x-kept: 1"),
+            "{}",
+            requests[1]
+        );
         assert!(requests[1].starts_with("POST"), "a 307 keeps the method");
     });
 }
@@ -303,7 +341,11 @@ fn sizes_and_time_are_bounded() {
         assert!(matches!(get("/headers").await, EgressError::Http { .. }));
         assert!(matches!(get("/silent").await, EgressError::Timeout { .. }));
         assert!(matches!(get("/to//to//to//to//to//to//to//to//to//to//to//to//end").await, EgressError::Redirect(_)));
-        let body = FetchRequest { method: "POST".into(), body: Some(vec![0; 5 << 20].into()), ..request("https://a.example/") };
+        let body = FetchRequest {
+            method: "POST".into(),
+            body: Some(vec![0; 5 << 20].into()),
+            ..request("https://a.example/")
+        };
         assert!(matches!(world.egress(&["a.example"]).fetch(body).await, Err(EgressError::TooLarge { .. })));
     });
 }
@@ -312,7 +354,12 @@ fn sizes_and_time_are_bounded() {
 fn requests_cannot_smuggle() {
     block_on(async {
         let world = world(&["a.example"]).await;
-        let send = async |name: &str, value: &str| world.egress(&["a.example"]).fetch(FetchRequest { headers: vec![(name.into(), value.into())], ..request("https://a.example/") }).await;
+        let send = async |name: &str, value: &str| {
+            world
+                .egress(&["a.example"])
+                .fetch(FetchRequest { headers: vec![(name.into(), value.into())], ..request("https://a.example/") })
+                .await
+        };
         assert!(matches!(send("x", "a\r\nevil: 1").await, Err(EgressError::Request(_))));
         assert!(matches!(send("x y", "1").await, Err(EgressError::Request(_))));
         send("host", "evil.example").await.unwrap();

@@ -10,7 +10,9 @@ use crate::support::{MemoryHost, call, call_on, check, command, program, text};
 
 #[test]
 fn exported_functions_are_the_methods() {
-    let program = program("export async function a() {} export function b() {} export const c = () => 1; export const d = 1; export default async () => {};");
+    let program = program(
+        "export async function a() {} export function b() {} export const c = () => 1; export const d = 1; export default async () => {};",
+    );
     let mut methods = program.methods().to_vec();
     methods.sort();
     assert_eq!(methods, ["a", "b", "c", "default"]);
@@ -58,7 +60,9 @@ fn thrown_errors_carry_name_message_and_frames() {
 
 #[test]
 fn console_lines_are_kept_in_order() {
-    let program = program("export async function main() { console.log('a', 1, { b: [true, null] }); console.error(new Map([['k', 'v']])); console.warn('%s is %d', 'x', 3); console.debug(); }");
+    let program = program(
+        "export async function main() { console.log('a', 1, { b: [true, null] }); console.error(new Map([['k', 'v']])); console.warn('%s is %d', 'x', 3); console.debug(); }",
+    );
     let outcome = call(&program, command("main", "null"));
     let lines: Vec<(LogLevel, &str)> = outcome.logs.iter().map(|entry| (entry.level, entry.message.as_str())).collect();
     assert_eq!(
@@ -80,11 +84,23 @@ fn logs_of_a_failed_call_are_kept() {
 
 #[test]
 fn a_method_sees_its_secrets_and_its_request() {
-    let program = program("import { secrets, request } from 'tacit'; export async function main() { return [secrets.get('KEY'), secrets.get('NONE'), { ...request }]; }");
+    let program = program(
+        "import { secrets, request } from 'tacit'; export async function main() { return [secrets.get('KEY'), secrets.get('NONE'), { ...request }]; }",
+    );
     let host = MemoryHost { secrets: [("KEY".to_owned(), "s3cret".to_owned())].into(), ..MemoryHost::default() };
-    let request = RequestInfo { caller: Some("0xabc".into()), call_id: "0x01".into(), method: "main".into(), deadline: 5_000_000, trigger: None, version: 3 };
+    let request = RequestInfo {
+        caller: Some("0xabc".into()),
+        call_id: "0x01".into(),
+        method: "main".into(),
+        deadline: 5_000_000,
+        trigger: None,
+        version: 3,
+    };
     let outcome = call_on(&program, Call { request, ..command("main", "null") }, Arc::new(host));
-    assert_eq!(text(&outcome), r#"["s3cret",null,{"caller":"0xabc","callId":"0x01","method":"main","deadline":5000,"trigger":null,"version":3}]"#);
+    assert_eq!(
+        text(&outcome),
+        r#"["s3cret",null,{"caller":"0xabc","callId":"0x01","method":"main","deadline":5000,"trigger":null,"version":3}]"#
+    );
 }
 
 #[test]
@@ -100,7 +116,9 @@ fn timers_run_in_order_and_can_be_cleared() {
 
 #[test]
 fn nothing_is_left_between_calls() {
-    let program = program("let count = 0; export async function main() { globalThis.seen = (globalThis.seen ?? 0) + 1; return [++count, globalThis.seen]; }");
+    let program = program(
+        "let count = 0; export async function main() { globalThis.seen = (globalThis.seen ?? 0) + 1; return [++count, globalThis.seen]; }",
+    );
     for _ in 0..3 {
         assert_eq!(text(&call(&program, command("main", "null"))), "[1,1]");
     }
@@ -108,7 +126,10 @@ fn nothing_is_left_between_calls() {
 
 #[test]
 fn the_engines_inside_is_out_of_reach() {
-    check("return ['native', 'web', '__tacit'].map((name) => typeof globalThis[name]);", r#"["undefined","undefined","undefined"]"#);
+    check(
+        "return ['native', 'web', '__tacit'].map((name) => typeof globalThis[name]);",
+        r#"["undefined","undefined","undefined"]"#,
+    );
     check("return Object.keys(globalThis);", "[]");
     check("try { state.get = 1 } catch (error) { return error.name }", "\"TypeError\"");
 }

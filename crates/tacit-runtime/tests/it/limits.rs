@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use tacit_runtime::{Call, Failure, Limit, Limits};
 
-use crate::support::{call, check, command, engine, expect_limit, block_on, limited, program, run, text};
+use crate::support::{block_on, call, check, command, engine, expect_limit, limited, program, run, text};
 
 const ATTACKS: &str = r#"
     import { state } from "tacit";
@@ -80,7 +80,11 @@ fn a_mebibyte_of_nested_json_is_an_error_and_no_crash() {
         let depth = (1 << 20) / (open.len() + close.len());
         let input = format!("{}1{}", open.repeat(depth), close.repeat(depth));
         let outcome = call(&program, command("main", &input));
-        assert!(matches!(outcome.result, Err(Failure::Limit(Limit::Stack) | Failure::InvalidInput(_))), "{:?}", outcome.result);
+        assert!(
+            matches!(outcome.result, Err(Failure::Limit(Limit::Stack) | Failure::InvalidInput(_))),
+            "{:?}",
+            outcome.result
+        );
     }
     assert_eq!(text(&call(&program, command("main", "[[1]]"))), "5");
 }
@@ -107,7 +111,9 @@ fn hostile_sources_end_in_errors_of_compiling() {
 #[test]
 fn loading_has_its_own_limit_in_calls_too() {
     // Cheap when it is compiled, endless when it is called.
-    let program = program("if (Math.random === undefined || crypto.getRandomValues === undefined) throw 1; let calls = 0; try { calls = Math.random() } catch {} if (calls > 0) for (;;) {} export async function main() {}");
+    let program = program(
+        "if (Math.random === undefined || crypto.getRandomValues === undefined) throw 1; let calls = 0; try { calls = Math.random() } catch {} if (calls > 0) for (;;) {} export async function main() {}",
+    );
     let outcome = call(&program, command("main", "null"));
     expect_limit(&outcome, Limit::LoadFuel);
     assert_eq!(outcome.fuel_used, 0);

@@ -14,7 +14,10 @@ fn prepare(body: &str) -> Program {
 
 fn host(entries: &[(&str, &str)]) -> Arc<MemoryHost> {
     let host = MemoryHost::default();
-    host.state.lock().unwrap().extend(entries.iter().map(|(key, value)| ((*key).to_owned(), Bytes::copy_from_slice(value.as_bytes()))));
+    host.state
+        .lock()
+        .unwrap()
+        .extend(entries.iter().map(|(key, value)| ((*key).to_owned(), Bytes::copy_from_slice(value.as_bytes()))));
     Arc::new(host)
 }
 
@@ -33,7 +36,10 @@ fn write(key: &str, value: Option<&str>) -> (String, Option<String>) {
 
 #[test]
 fn a_call_reads_its_own_writes_and_returns_them_ordered() {
-    let outcome = run("await state.set('b', { x: 1 }); await state.set('a', 'first'); await state.set('a', 'second'); await state.delete('c'); return [await state.get('a'), await state.get('b'), await state.get('c'), await state.get('d')];", &[("c", "1"), ("d", "[4]")]);
+    let outcome = run(
+        "await state.set('b', { x: 1 }); await state.set('a', 'first'); await state.set('a', 'second'); await state.delete('c'); return [await state.get('a'), await state.get('b'), await state.get('c'), await state.get('d')];",
+        &[("c", "1"), ("d", "[4]")],
+    );
     assert_eq!(text(&outcome), r#"["second",{"x":1},null,[4]]"#);
     assert_eq!(writes(&outcome), [write("a", Some("\"second\"")), write("b", Some("{\"x\":1}")), write("c", None)]);
 }
@@ -41,10 +47,18 @@ fn a_call_reads_its_own_writes_and_returns_them_ordered() {
 #[test]
 fn bytes_stay_bytes() {
     let host = host(&[]);
-    let first = call_on(&prepare("await state.set('k', new Uint8Array([0, 1, 255]));"), command("main", "null"), host.clone());
+    let first =
+        call_on(&prepare("await state.set('k', new Uint8Array([0, 1, 255]));"), command("main", "null"), host.clone());
     assert_eq!(first.writes[0].value.as_deref(), Some(&[0, 0, 1, 255][..]));
     host.apply(&first);
-    assert_eq!(text(&call_on(&prepare("const v = await state.get('k'); return [v instanceof Uint8Array, ...v];"), command("main", "null"), host)), "[true,0,1,255]");
+    assert_eq!(
+        text(&call_on(
+            &prepare("const v = await state.get('k'); return [v instanceof Uint8Array, ...v];"),
+            command("main", "null"),
+            host
+        )),
+        "[true,0,1,255]"
+    );
 }
 
 #[test]
@@ -97,14 +111,32 @@ fn transactions_of_one_call_run_one_after_the_other() {
 #[test]
 fn lists_merge_committed_entries_with_the_calls_own() {
     let committed: Vec<(String, String)> = (0..30).map(|n| (format!("p/{n:02}"), n.to_string())).collect();
-    let mut committed: Vec<(&str, &str)> = committed.iter().map(|(key, value)| (key.as_str(), value.as_str())).collect();
+    let mut committed: Vec<(&str, &str)> =
+        committed.iter().map(|(key, value)| (key.as_str(), value.as_str())).collect();
     committed.extend([("o", "1"), ("q", "1")]);
-    let check = |body: &str, expected: &str| assert_eq!(text(&run(&format!("const keys = (list) => list.map((entry) => entry.key.slice(2) + '=' + entry.value).join(); {body}"), &committed)), format!("\"{expected}\""), "{body}");
+    let check = |body: &str, expected: &str| {
+        assert_eq!(
+            text(&run(
+                &format!(
+                    "const keys = (list) => list.map((entry) => entry.key.slice(2) + '=' + entry.value).join(); {body}"
+                ),
+                &committed
+            )),
+            format!("\"{expected}\""),
+            "{body}"
+        )
+    };
     check("return keys(await state.list('p/', null, 3));", "00=0,01=1,02=2");
     check("return keys(await state.list('p/', 'p/27', 10));", "28=28,29=29");
     check("return keys(await state.list('p/', 'a', 2));", "00=0,01=1");
-    check("for (let n = 0; n < 25; n++) await state.delete('p/' + String(n).padStart(2, '0')); return keys(await state.list('p/', null, 3));", "25=25,26=26,27=27");
-    check("await state.set('p/00a', 'new'); await state.set('p/01', 'changed'); await state.set('p/99', 'end'); return keys(await state.list('p/', null, 4));", "00=0,00a=new,01=changed,02=2");
+    check(
+        "for (let n = 0; n < 25; n++) await state.delete('p/' + String(n).padStart(2, '0')); return keys(await state.list('p/', null, 3));",
+        "25=25,26=26,27=27",
+    );
+    check(
+        "await state.set('p/00a', 'new'); await state.set('p/01', 'changed'); await state.set('p/99', 'end'); return keys(await state.list('p/', null, 4));",
+        "00=0,00a=new,01=changed,02=2",
+    );
     check("await state.set('p/99', 'end'); return keys(await state.list('p/', 'p/28', 9));", "29=29,99=end");
     check("await state.set('z/1', 1); return keys(await state.list('z/'));", "1=1");
 }

@@ -8,7 +8,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use async_trait::async_trait;
 use bytes::Bytes;
 use tacit_runtime::{
-    Call, CallOutcome, Engine, EngineConfig, Failure, FetchRequest, FetchResponse, Host, HostError, Limit, Limits, Program,
+    Call, CallOutcome, Engine, EngineConfig, Failure, FetchRequest, FetchResponse, Host, HostError, Limit, Limits,
+    Program,
 };
 use zeroize::Zeroizing;
 
@@ -49,9 +50,15 @@ impl Host for MemoryHost {
         Ok(self.state.lock().unwrap().get(key).cloned())
     }
 
-    async fn state_list(&self, prefix: &str, after: Option<&str>, limit: usize) -> Result<Vec<(String, Bytes)>, HostError> {
+    async fn state_list(
+        &self,
+        prefix: &str,
+        after: Option<&str>,
+        limit: usize,
+    ) -> Result<Vec<(String, Bytes)>, HostError> {
         let state = self.state.lock().unwrap();
-        let entries = state.iter().filter(|(key, _)| key.starts_with(prefix) && after.is_none_or(|after| key.as_str() > after));
+        let entries =
+            state.iter().filter(|(key, _)| key.starts_with(prefix) && after.is_none_or(|after| key.as_str() > after));
         Ok(entries.take(limit).map(|(key, value)| (key.clone(), value.clone())).collect())
     }
 
@@ -71,7 +78,14 @@ impl Host for MemoryHost {
             Some(body) => body,
             None => format!("{{\"url\":\"{}\",\"method\":\"{}\"}}", request.url, request.method).into(),
         };
-        Ok(FetchResponse { status: 200, headers: vec![("content-type".into(), "application/json".into())], body, url: request.url, redirected: false, server_key: [7; 32] })
+        Ok(FetchResponse {
+            status: 200,
+            headers: vec![("content-type".into(), "application/json".into())],
+            body,
+            url: request.url,
+            redirected: false,
+            server_key: [7; 32],
+        })
     }
 
     fn now(&self) -> u64 {
@@ -102,7 +116,9 @@ pub fn command(method: &str, input: &str) -> Call {
 
 /// Runs `export async function main(input) { … }` and returns its JSON.
 pub fn run(body: &str) -> String {
-    let program = program(&format!("import {{ state, secrets, request, log }} from 'tacit';\nexport async function main(input) {{ {body} }}"));
+    let program = program(&format!(
+        "import {{ state, secrets, request, log }} from 'tacit';\nexport async function main(input) {{ {body} }}"
+    ));
     let outcome = call(&program, command("main", "null"));
     text(&outcome)
 }
