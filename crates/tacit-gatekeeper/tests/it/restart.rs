@@ -1,0 +1,109 @@
+//! kill -9 and a restart: the same keys, the same cluster, the same register.
+
+use std::{
+    io::{BufRead as _, BufReader},
+    process::{Child, Command, Stdio},
+};
+
+use tacit_api::gatekeeper::{AcknowledgeOutcome, GatekeeperStatus, STATUS};
+use tacit_gatekeeper::{Clock, Config, Gatekeeper, GatekeeperClient};
+use tacit_threshold::{Batch, Refusal};
+
+use crate::network::{COUNT, Network};
+
+const VARIABLE: &str = "TACIT_TEST_GATEKEEPER";
+
+/// A gatekeeper as a process of its own: this very executable, so it has the measurement that the policy lists.
+struct Process {
+    child: Child,
+    url: String,
+}
+
+impl Process {
+    fn start(config: &Config) -> Self {
+        let mut child = Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", "restart::child_process", "--ignored", "--nocapture", "--test-threads", "1"])
+            .env(VARIABLE, toml::to_string(config).unwrap())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        let url = lines.find_map(|line| line.unwrap().split("listening ").nth(1).map(str::to_owned));
+        Self { child, url: url.expect("the process says where it listens") }
+    }
+
+    /// SIGKILL.
+    fn kill(mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+}
+
+/// Not a test: the body of [`Process`].
+#[test]
+#[ignore = "run by the tests in this file as a process of its own"]
+fn child_process() {
+    let config = Config::from_toml(&std::env::var(VARIABLE).unwrap()).unwrap();
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    runtime.block_on(async {
+        let driver = config.driver();
+        let gatekeeper = Gatekeeper::start(config, driver, Clock::system()).await.unwrap();
+        println!("listening {}", gatekeeper.url());
+        std::future::pending::<()>().await;
+    });
+}
+
+#[tokio::test]
+async fn a_killed_gatekeeper_goes_on_where_it_was() {
+    let mut network = Network::start().await;
+    let function = network.register_function("lasting").await;
+    let worker = network.admitted(COUNT).await;
+    let (held, _) = network.take(&worker, function).await;
+    assert!(network.acknowledge(&worker, &held, 0, 0).await.acknowledged().is_some());
+
+    // The third gatekeeper becomes a process of its own, over the same folder.
+    network.stop(3).await;
+    let config = network.machines.config(3);
+    let mut process = Process::start(&config);
+    network.clients[3] = GatekeeperClient::new(&process.url).unwrap();
+    let before: GatekeeperStatus = network.clients[3].get(STATUS).await.unwrap();
+    assert_eq!((before.cluster, before.index), (Some(network.founded.cluster), Some(3)));
+    assert_eq!(before.functions, 1);
+
+    for round in 1..=5u8 {
+        let batch = Batch::new(network.founded.cluster, vec![network.ack(&held, round.into(), round)]).unwrap();
+        let outcome = network.acknowledge_at(3, &worker, &batch, &[]).await;
+        assert!(matches!(outcome, AcknowledgeOutcome::Acknowledged(_)), "{outcome:?}");
+        process.kill();
+        process = Process::start(&config);
+        network.clients[3] = GatekeeperClient::new(&process.url).unwrap();
+        let status: GatekeeperStatus = network.clients[3].get(STATUS).await.unwrap();
+        assert_eq!((status.address, status.keyset), (before.address, before.keyset));
+
+        // What it answered for, it still knows: the same again is signed, anything older or other is not.
+        assert!(matches!(network.acknowledge_at(3, &worker, &batch, &[]).await, AcknowledgeOutcome::Acknowledged(_)));
+        let older = Batch::new(network.founded.cluster, vec![network.ack(&held, u64::from(round) - 1, round - 1)]).unwrap();
+        let outcome = network.acknowledge_at(3, &worker, &older, &[]).await;
+        let AcknowledgeOutcome::InTheWay(refused) = outcome else { panic!("{outcome:?}") };
+        assert!(matches!(refused[0].refusal, Refusal::Stale { .. }));
+        let other = Batch::new(network.founded.cluster, vec![network.ack(&held, round.into(), 99)]).unwrap();
+        let outcome = network.acknowledge_at(3, &worker, &other, &[]).await;
+        let AcknowledgeOutcome::InTheWay(refused) = outcome else { panic!("{outcome:?}") };
+        assert_eq!(refused[0].refusal, Refusal::Fork);
+    }
+    process.kill();
+}
+
+#[tokio::test]
+async fn a_founding_survives_a_restart_in_between() {
+    use tacit_api::gatekeeper::{GENESIS_CANDIDATE, Candidate};
+
+    let machines = crate::network::Machines::start(1);
+    let first = Gatekeeper::start(machines.config(0), machines.driver(0), Clock::system()).await.unwrap();
+    let candidate: Candidate = GatekeeperClient::new(first.url()).unwrap().get(GENESIS_CANDIDATE).await.unwrap();
+    first.stop().await;
+    let second = Gatekeeper::start(machines.config(0), machines.driver(0), Clock::system()).await.unwrap();
+    let again: Candidate = GatekeeperClient::new(second.url()).unwrap().get(GENESIS_CANDIDATE).await.unwrap();
+    assert_eq!(candidate.keyset, again.keyset);
+    second.stop().await;
+}
