@@ -66,6 +66,13 @@ mod tests {
     use super::*;
 
     #[test]
+    fn the_commented_example_is_read_and_states_the_defaults() {
+        let example: Config = toml::from_str(include_str!("../../../deploy/gateway.toml")).unwrap();
+        let defaults = "listen = '127.0.0.1:8443'\ndeployment = 'deployment.json'\ndata = 'gateway-data'\n";
+        assert_eq!(example, toml::from_str(defaults).unwrap());
+    }
+
+    #[test]
     fn unknown_keys_are_refused() {
         let text = "listen = '127.0.0.1:0'\ndeployment = 'd.json'\ndata = 'data'\n";
         let config: Config = toml::from_str(text).unwrap();

@@ -179,27 +179,6 @@ impl Directory {
         }
         live.into_values().collect()
     }
-
-    #[cfg(test)]
-    pub(crate) fn set(&self, workers: Vec<Worker>) {
-        let published = workers
-            .iter()
-            .map(|worker| Published {
-                id: worker.identity.certificate.id(self.cluster),
-                worker: worker.address(),
-                endpoint: worker.endpoint.clone(),
-            })
-            .collect();
-        let live = workers.into_iter().map(Arc::new).collect();
-        *self.state.write().unwrap() = State { published, live, chain_answers: true };
-    }
-
-    #[cfg(test)]
-    pub(crate) async fn probe_known(&self, upstream: &Upstream, now: UnixTime) {
-        let published = self.state().published.clone();
-        let live = self.probe(&published, upstream, now).await;
-        self.state.write().unwrap().live = live;
-    }
 }
 
 /// Whether a text from the registry may be used as a base URL.

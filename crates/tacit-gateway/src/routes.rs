@@ -65,25 +65,29 @@ pub(crate) fn body_units(bytes: usize) -> usize {
 
 /// The gateway's router.
 pub(crate) fn router(app: Arc<App>) -> Router {
-    let open = cors::CorsLayer::new()
+    let cors = cors::CorsLayer::new()
         .allow_origin(cors::Any)
         .allow_methods([http::Method::GET, http::Method::PUT, http::Method::POST])
         .allow_headers(cors::Any)
         .expose_headers([header::RETRY_AFTER])
         .max_age(Duration::from_secs(3600));
-    let mut router = Router::new();
+    let not_allowed = || async { Problem::new(ProblemKind::MethodNotAllowed, "see /openapi.json") };
+    let (mut open, mut closed) = (Router::new(), Router::new());
     for operation in Operation::of(Node::Gateway) {
         let counted = middleware::from_fn_with_state((app.clone(), operation), count);
-        let mut method = handler(operation).layer(counted);
+        let method = handler(operation).route_layer(counted);
         // A plain call acts with whatever the caller's browser knows: other origins must not read its answer.
-        if operation != Operation::PlainCall {
-            method = method.layer(open.clone());
+        if operation == Operation::PlainCall {
+            closed = closed.route(operation.path(), method);
+        } else {
+            open = open.route(operation.path(), method);
         }
-        router = router.route(operation.path(), method);
     }
-    router
+    // What answers a method that a route does not have answers preflights too, so it comes before the layer.
+    open.method_not_allowed_fallback(not_allowed)
+        .layer(cors)
+        .merge(closed.method_not_allowed_fallback(not_allowed))
         .fallback(|| async { Problem::new(ProblemKind::NotFound, "see /openapi.json for what there is") })
-        .method_not_allowed_fallback(|| async { Problem::new(ProblemKind::MethodNotAllowed, "see /openapi.json") })
         .layer(middleware::from_fn_with_state(app.clone(), admit))
         .layer(CatchPanicLayer::custom(|_: Box<dyn std::any::Any + Send>| {
             Problem::new(ProblemKind::Internal, "the gateway failed on this request").into_response()

@@ -307,7 +307,7 @@ async fn call(State(worker): State<Worker>, headers: HeaderMap, body: Bytes) -> 
         }
         Answers::Problem(problem) => problem.into_response(),
         Answers::Endless => {
-            let endless = futures::stream::repeat(Ok::<_, std::io::Error>(Bytes::from_static(&[0; 65_536])));
+            let endless = futures::stream::repeat_with(|| Ok::<_, std::io::Error>(Bytes::from_static(&[0; 65_536])));
             axum::body::Body::from_stream(endless).into_response()
         }
     }

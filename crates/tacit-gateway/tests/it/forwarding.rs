@@ -69,7 +69,9 @@ async fn a_call_goes_to_the_worker_that_it_names_else_to_the_first() {
     }
     let second = scene.workers[1].address().to_string();
     scene.sealed("x").header("tacit-worker", &second).send().await.unwrap().error_for_status().unwrap();
-    scene.sealed("x").query(&[("tacit-worker", second.as_str())]).send().await.unwrap().error_for_status().unwrap();
+    let url = format!("{}/f/{}?tacit-worker={second}", scene.gateway.url, scene.function);
+    let by_query = scene.http.post(url).header("content-type", "message/ohttp-req").body("x").send().await.unwrap();
+    by_query.error_for_status().unwrap();
     assert_eq!((scene.workers[0].calls(), scene.workers[1].calls()), (1, 2));
     let nobody = scene.sealed("x").header("tacit-worker", format!("0x{}", "ee".repeat(20))).send().await.unwrap();
     assert_eq!(problem(nobody).await.kind, ProblemKind::UnknownWorker);
