@@ -1,5 +1,7 @@
 //! One call: what goes in and what comes out.
 
+use std::fmt;
+
 use bytes::Bytes;
 use tacit_types::eip712::Outcome;
 use tacit_types::manifest::{Body, MethodKind};
@@ -7,7 +9,7 @@ use tacit_types::manifest::{Body, MethodKind};
 use crate::limits::{Limit, Limits};
 
 /// One call of one method.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Call {
     /// Name of the method.
     pub method: String,
@@ -48,6 +50,13 @@ impl Call {
     }
 }
 
+impl fmt::Debug for Call {
+    /// Neither the input nor the seed: both are secret.
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_struct("Call").field("method", &self.method).field("kind", &self.kind).finish_non_exhaustive()
+    }
+}
+
 /// Where a call's time comes from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Clock {
@@ -75,12 +84,19 @@ pub struct RequestInfo {
 }
 
 /// What a method returned.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct Output {
     /// JSON text, or bytes of the author's making.
     pub format: Body,
     /// The response body.
     pub body: Bytes,
+}
+
+impl fmt::Debug for Output {
+    /// Only its form and length.
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "Output({:?}, {} bytes)", self.format, self.body.len())
+    }
 }
 
 /// Why a call has no output.
@@ -140,7 +156,7 @@ pub enum LogLevel {
 }
 
 /// One log line of a call, for the owner's eyes only.
-#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[derive(Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct LogEntry {
     /// Microseconds since 1970.
     pub time: u64,
@@ -150,13 +166,28 @@ pub struct LogEntry {
     pub message: String,
 }
 
+impl fmt::Debug for LogEntry {
+    /// Without the line, which is for the owner alone.
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "LogEntry({:?}, {} bytes)", self.level, self.message.len())
+    }
+}
+
 /// One change of state: the value to keep, or none to delete the key.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct Write {
     /// The key.
     pub key: String,
     /// The new value.
     pub value: Option<Bytes>,
+}
+
+impl fmt::Debug for Write {
+    /// Only lengths: keys may tell as much as values.
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let value = self.value.as_ref().map(Bytes::len);
+        formatter.debug_struct("Write").field("key_length", &self.key.len()).field("value_length", &value).finish()
+    }
 }
 
 /// One exchange with the world outside.

@@ -1,5 +1,7 @@
 //! The powers that a function gets, as one trait.
 
+use std::fmt;
+
 use async_trait::async_trait;
 use bytes::Bytes;
 use zeroize::Zeroizing;
@@ -32,7 +34,7 @@ pub enum Redirect {
 }
 
 /// An HTTP request of a function.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct FetchRequest {
     /// HTTP method.
     pub method: String,
@@ -46,8 +48,15 @@ pub struct FetchRequest {
     pub redirect: Redirect,
 }
 
+impl fmt::Debug for FetchRequest {
+    /// Only the method: addresses, header fields and bodies carry secrets.
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_struct("FetchRequest").field("method", &self.method).finish_non_exhaustive()
+    }
+}
+
 /// The answer to a [`FetchRequest`].
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct FetchResponse {
     /// HTTP status.
     pub status: u16,
@@ -61,6 +70,13 @@ pub struct FetchResponse {
     pub redirected: bool,
     /// SHA-256 of the server's public key (SubjectPublicKeyInfo).
     pub server_key: [u8; 32],
+}
+
+impl fmt::Debug for FetchResponse {
+    /// Only the status and the length of the body.
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "FetchResponse({}, {} bytes)", self.status, self.body.len())
+    }
 }
 
 /// What a function can reach. The runtime keeps the writes of a call to itself and hands them out with the outcome,

@@ -133,3 +133,15 @@ fn the_engines_inside_is_out_of_reach() {
     check("return Object.keys(globalThis);", "[]");
     check("try { state.get = 1 } catch (error) { return error.name }", "\"TypeError\"");
 }
+
+#[test]
+fn what_is_debugged_shows_no_secret() {
+    let program = program(
+        "import { state } from 'tacit'; export async function main(input) { console.log(input); await state.set(input, input); return input; }",
+    );
+    let call = Call { request: RequestInfo::default(), ..command("main", "\"s3cret\"") };
+    let shown = format!("{call:?}");
+    let outcome = crate::support::call(&program, call);
+    assert!(outcome.result.is_ok() && outcome.logs.len() == 1 && outcome.writes.len() == 1);
+    assert!(!format!("{shown} {outcome:?}").contains("s3cret"), "{shown} {outcome:?}");
+}
