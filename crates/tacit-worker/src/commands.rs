@@ -1,0 +1,410 @@
+//! Commands of one function: one after the other, several in one commit, each answered once a quorum acknowledged.
+
+use std::{sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use tacit_api::{Problem, ProblemKind};
+use tacit_receipt::SignedCertificate;
+use tacit_store::{Batch, Key, Overlay, StateLog, StoreError};
+use tacit_types::{
+    Digest, UnixTime,
+    eip712::{Kind, Outcome, Receipt},
+    manifest::Body,
+    merkle,
+    register::{Position, QuorumAck, receipts_root},
+};
+use tokio::sync::{mpsc, oneshot, watch};
+
+use crate::{
+    acknowledger::NotAcknowledged,
+    context::Context,
+    execute::{Admitted, Ran, ended_without_running, execute},
+    held::{Acknowledged, End, Held, not_acknowledged_problem, store_problem},
+    host::{FunctionHost, View},
+    lease,
+    outcome::{Ended, Request, Standing},
+    time::now,
+};
+
+/// Calls in one commit.
+const MOST_CALLS: usize = 64;
+/// Bytes in one commit after which no further call joins it.
+const ENOUGH_BYTES: usize = 4 << 20;
+/// How long finished calls wait for the next one before they are committed without it.
+const LINGER: Duration = Duration::from_millis(2);
+/// Old values that queries may keep in memory before commands wait for them.
+const MOST_SUPERSEDED: u64 = 512 << 20;
+/// Requests of contracts whose outcome is kept at the same time.
+const MOST_PINNED: usize = 16_384;
+
+/// What a command is to do.
+pub(crate) enum Work {
+    /// Run the method.
+    Run,
+    /// The access rule does not let this caller in.
+    Deny,
+    /// Set or delete secrets, in order.
+    SetSecrets(Vec<(String, Option<Bytes>)>),
+}
+
+/// A command on its way.
+pub(crate) struct Command {
+    pub admitted: Admitted,
+    pub work: Work,
+    /// Least sequence that the state must have.
+    pub least: u64,
+    /// Until when its outcome must be kept.
+    pub keep_until: UnixTime,
+    pub reply: oneshot::Sender<Result<Committed, Problem>>,
+}
+
+/// A command's acknowledged outcome.
+pub(crate) struct Committed {
+    pub ended: Ended,
+    pub receipt: Receipt,
+    pub acknowledgement: QuorumAck,
+    /// Whether this is the stored outcome of an earlier run.
+    pub repeated: bool,
+}
+
+struct Entry {
+    request: Request,
+    ended: Ended,
+    time: UnixTime,
+    repeated: bool,
+    reply: oneshot::Sender<Result<Committed, Problem>>,
+}
+
+struct Round {
+    batch: Batch,
+    entries: Vec<Entry>,
+}
+
+/// The one that runs a function's commands.
+pub(crate) struct Serial {
+    context: Arc<Context>,
+    held: Arc<Held>,
+    log: StateLog,
+    /// Whether the newest commit still waits for its acknowledgement.
+    unacknowledged: bool,
+    time: UnixTime,
+}
+
+impl Serial {
+    pub fn new(context: Arc<Context>, held: Arc<Held>, log: StateLog) -> Self {
+        Self { context, held, log, unacknowledged: false, time: UnixTime(0) }
+    }
+
+    /// Serves commands until the function ends here. The receiver is dropped last: whoever waits for that finds the lease
+    /// given back.
+    pub async fn run(mut self, mut receiver: mpsc::Receiver<Command>, mut ending: watch::Receiver<Option<End>>) {
+        loop {
+            let next = tokio::select! {
+                biased;
+                () = ended(&mut ending) => Next::Ended,
+                () = lease_end(&self.held) => Next::LeaseEnded,
+                command = receiver.recv() => command.map_or(Next::Ended, |command| Next::Command(Box::new(command))),
+            };
+            let command = match next {
+                Next::Command(command) => Some(*command),
+                Next::LeaseEnded => {
+                    self.held.end(End::Lost(Problem::new(ProblemKind::NotHolder, "the lease ended")));
+                    None
+                }
+                Next::Ended => {
+                    receiver.close();
+                    if matches!(self.held.ended(), Some(End::Retired)) { receiver.try_recv().ok() } else { None }
+                }
+            };
+            let Some(command) = command else { break };
+            if let Err(problem) = self.serve(command, &mut receiver).await {
+                self.held.end(End::Lost(problem));
+                receiver.close();
+                break;
+            }
+        }
+        let lost = matches!(self.held.ended(), Some(End::Lost(_)));
+        let problem = self.held.problem();
+        let Self { context, held, log, .. } = self;
+        // With the log the keys go.
+        drop(log);
+        while let Ok(command) = receiver.try_recv() {
+            let _ = command.reply.send(Err(problem.clone()));
+        }
+        if lost {
+            context.metrics.leases_lost_total.add(1);
+            tracing::info!(function = %held.function, fence = held.fence, %problem, "not served any more");
+        } else {
+            lease::release(&context.gatekeepers, &held.certified, &context.keys.receipt, held.function, held.fence).await;
+            tracing::info!(function = %held.function, fence = held.fence, "given back");
+        }
+    }
+
+    /// Runs a command and those behind it that fit into one commit. An error ends the function here.
+    async fn serve(&mut self, first: Command, receiver: &mut mpsc::Receiver<Command>) -> Result<(), Problem> {
+        if self.unacknowledged && !self.acknowledge_again().await? {
+            let detail = "the last commit is not acknowledged yet";
+            let _ = first.reply.send(Err(Problem::new(ProblemKind::QuorumUnavailable, detail).with_hint("the command did not run")));
+            return Ok(());
+        }
+        let mut round = self.round();
+        let mut next = Some(first);
+        while let Some(command) = next.take() {
+            self.take(&mut round, command).await?;
+            let full = round.entries.len() >= MOST_CALLS || round.batch.size() >= ENOUGH_BYTES;
+            if !full && !self.unacknowledged {
+                next = receiver.try_recv().ok();
+            }
+        }
+        self.close(round).await
+    }
+
+    fn round(&self) -> Round {
+        let quota = self.held.version.code.manifest.state.quota;
+        Round { batch: Batch::new(Arc::new(self.log.snapshot()), quota), entries: Vec::new() }
+    }
+
+    /// Settles one command as far as its outcome, in `round`.
+    async fn take(&mut self, round: &mut Round, command: Command) -> Result<(), Problem> {
+        let Command { admitted, work, least, keep_until, reply } = command;
+        let refuse = |reply: oneshot::Sender<_>, problem| _ = reply.send(Err(problem));
+        let call = admitted.request.call_id;
+        if round.batch.record(call).is_some() {
+            let finished = std::mem::replace(round, self.round());
+            self.close(finished).await?;
+            *round = self.round();
+        }
+        if let Some((_, record)) = self.log.record(call) {
+            if record.request != admitted.request.digest() {
+                let detail = "the idempotency key was used for another request";
+                refuse(reply, Problem::new(ProblemKind::InvalidRequest, detail));
+            } else if let Some(ended) = Ended::decode(&record.body) {
+                self.context.metrics.calls_repeated_total.add(1);
+                round.entries.push(Entry { request: admitted.request, ended, time: now(), repeated: true, reply });
+            } else {
+                refuse(reply, Problem::new(ProblemKind::Internal, "the stored outcome cannot be read"));
+            }
+            return Ok(());
+        }
+        let time = now();
+        if time > admitted.deadline {
+            refuse(reply, Problem::new(ProblemKind::DeadlineExpired, "the deadline passed while the call waited"));
+            return Ok(());
+        }
+        if self.log.sequence() < least {
+            let detail = format!("the newest sequence is {}", self.log.sequence());
+            refuse(reply, Problem::new(ProblemKind::StateBehind, detail));
+            return Ok(());
+        }
+        let pinned = admitted.kind == Kind::ChainRequest;
+        if self.log.superseded_bytes() > MOST_SUPERSEDED || (pinned && self.log.pinned_records() >= MOST_PINNED) {
+            refuse(reply, Problem::new(ProblemKind::Overloaded, "the function keeps too much in memory"));
+            return Ok(());
+        }
+        let ended = match work {
+            Work::Deny => {
+                ended_without_running(&self.held.version, admitted.kind, Outcome::Denied, "denied", "this caller may not call this function")
+            }
+            Work::SetSecrets(secrets) => self.set_secrets(round, &admitted, secrets, keep_until),
+            Work::Run => {
+                let Ran { ended, writes } = self.run_method(round, &admitted, time).await?;
+                self.keep(round, &admitted, ended, writes, keep_until, pinned)
+            }
+        };
+        round.entries.push(Entry { request: admitted.request, ended, time, repeated: false, reply });
+        Ok(())
+    }
+
+    /// Runs the method; if that takes a while, calls that are finished are committed meanwhile.
+    async fn run_method(&mut self, round: &mut Round, admitted: &Admitted, time: UnixTime) -> Result<Ran, Problem> {
+        let view = View::Overlay(Arc::new(round.batch.overlay()));
+        let (engine, version) = (self.context.engine.clone(), Arc::clone(&self.held.version));
+        let host = Arc::new(FunctionHost::new(view, Arc::clone(&version), Arc::clone(&self.context.network)));
+        let admitted = admitted.clone();
+        let run = async move { execute(&engine, &version, &admitted, time, host).await };
+        let mut run = std::pin::pin!(run);
+        if round.entries.is_empty() {
+            return Ok(run.await);
+        }
+        match tokio::time::timeout(LINGER, &mut run).await {
+            Ok(ran) => Ok(ran),
+            Err(_) => {
+                let finished = std::mem::replace(round, self.round());
+                let (closed, ran) = tokio::join!(self.close(finished), &mut run);
+                closed?;
+                *round = self.round();
+                Ok(ran)
+            }
+        }
+    }
+
+    /// Puts a finished call's writes and record into the batch.
+    fn keep(
+        &self,
+        round: &mut Round,
+        admitted: &Admitted,
+        ended: Ended,
+        writes: Vec<tacit_runtime::Write>,
+        keep_until: UnixTime,
+        pinned: bool,
+    ) -> Ended {
+        let mut overlay = round.batch.overlay();
+        let written = writes.into_iter().try_for_each(|write| {
+            let key = Key::state(write.key);
+            match write.value {
+                Some(value) => overlay.set(key, value),
+                None => overlay.delete(key),
+            }
+        });
+        match written {
+            Ok(()) => self.add(round, overlay, admitted, ended, keep_until, pinned),
+            Err(error) => {
+                let name = if matches!(error, StoreError::Quota { .. }) { "state-quota" } else { "state-bytes" };
+                let mut refused = ended_without_running(&self.held.version, admitted.kind, Outcome::Limit, name, &error.to_string());
+                refused.fuel = ended.fuel;
+                refused.effects = ended.effects;
+                let unchanged = round.batch.overlay();
+                self.add(round, unchanged, admitted, refused, keep_until, pinned)
+            }
+        }
+    }
+
+    fn add(&self, round: &mut Round, overlay: Overlay, admitted: &Admitted, ended: Ended, keep_until: UnixTime, pinned: bool) -> Ended {
+        if ended.is_settled() {
+            round.batch.add(overlay, ended.record(&admitted.request, keep_until, pinned));
+        }
+        ended
+    }
+
+    fn set_secrets(&self, round: &mut Round, admitted: &Admitted, secrets: Vec<(String, Option<Bytes>)>, keep_until: UnixTime) -> Ended {
+        let mut overlay = round.batch.overlay();
+        let names: Vec<String> = secrets.iter().map(|(name, _)| name.clone()).collect();
+        let written = secrets.into_iter().try_for_each(|(name, value)| match value {
+            Some(value) => overlay.set(Key::secret(name), value),
+            None => overlay.delete(Key::secret(name)),
+        });
+        let mut ended = ended_without_running(&self.held.version, admitted.kind, Outcome::Limit, "secrets", "the secrets are too large");
+        if written.is_ok() {
+            ended.outcome = Outcome::Ok;
+            ended.format = Body::Json;
+            ended.response = serde_json::json!({ "set": names }).to_string().into();
+            return self.add(round, overlay, admitted, ended, keep_until, false);
+        }
+        ended
+    }
+
+    /// Commits a round, gets it acknowledged and answers its calls. An error ends the function here.
+    async fn close(&mut self, round: Round) -> Result<(), Problem> {
+        let Round { batch, entries } = round;
+        if entries.is_empty() {
+            return Ok(());
+        }
+        let head_before = self.log.head();
+        let commits = !batch.is_empty();
+        if commits {
+            self.time = self.time.max(now());
+            if let Err(error) = self.log.append(batch.into_commit(self.time)).await {
+                let problem = store_problem(&error);
+                tracing::warn!(function = %self.held.function, %error, "a commit could not be stored");
+                answer_all(entries, &problem);
+                return if error.is_retryable() { Ok(()) } else { Err(problem) };
+            }
+            self.context.metrics.commits_total.add(1);
+        }
+        let position = self.position();
+        let SignedCertificate { certificate, .. } = &self.held.certified.signed;
+        let receipts: Vec<Receipt> = entries
+            .iter()
+            .map(|entry| {
+                let standing = Standing {
+                    certificate: self.held.certified.id,
+                    epoch: certificate.epoch,
+                    fence: position.fence,
+                    sequence: position.sequence,
+                    head_before,
+                    head_after: position.head,
+                    time: entry.time,
+                };
+                entry.ended.receipt(&entry.request, &standing)
+            })
+            .collect();
+        let digests: Vec<Digest> = receipts.iter().map(|receipt| receipt.digest(self.context.cluster)).collect();
+        let acknowledgement = match self.acknowledge(position, receipts_root(&digests)).await {
+            Ok(acknowledgement) => acknowledgement,
+            Err(error) => {
+                let problem = not_acknowledged_problem(&self.context, self.held.certified.id, &error);
+                answer_all(entries, &problem);
+                return match error {
+                    NotAcknowledged::Lost(_) => Err(problem),
+                    NotAcknowledged::Unanswered => {
+                        self.unacknowledged = true;
+                        Ok(())
+                    }
+                };
+            }
+        };
+        let leaves: Vec<Digest> = digests.iter().map(|digest| merkle::leaf(*digest)).collect();
+        for (index, (entry, receipt)) in entries.into_iter().zip(receipts).enumerate() {
+            let receipt_path = merkle::proof(&leaves, index).unwrap_or_default();
+            let acknowledgement = QuorumAck { receipt_path, ..acknowledgement.clone() };
+            let Entry { ended, repeated, reply, .. } = entry;
+            let _ = reply.send(Ok(Committed { ended, receipt, acknowledgement, repeated }));
+        }
+        Ok(())
+    }
+
+    fn position(&self) -> Position {
+        let Held { fence, .. } = *self.held;
+        Position { fence, sequence: self.log.sequence(), head: self.log.head() }
+    }
+
+    /// Gets a position acknowledged; nothing is confirmed meanwhile.
+    async fn acknowledge(&mut self, position: Position, root: Digest) -> Result<QuorumAck, NotAcknowledged> {
+        let _moving = self.held.gate.write().await;
+        let acknowledgement = self.context.acknowledger.acknowledge(self.held.asked(position, root, false)).await?;
+        self.unacknowledged = false;
+        if self.held.acknowledged().position == position {
+            self.held.set_confirmed();
+        } else {
+            self.held.set_acknowledged(Acknowledged { position, snapshot: Arc::new(self.log.snapshot()) });
+        }
+        Ok(acknowledgement)
+    }
+
+    /// Tries once more to get the newest commit acknowledged.
+    async fn acknowledge_again(&mut self) -> Result<bool, Problem> {
+        match self.acknowledge(self.position(), Digest::ZERO).await {
+            Ok(_) => Ok(true),
+            Err(NotAcknowledged::Unanswered) => Ok(false),
+            Err(error) => Err(not_acknowledged_problem(&self.context, self.held.certified.id, &error)),
+        }
+    }
+}
+
+/// What happens next to a function.
+enum Next {
+    Command(Box<Command>),
+    Ended,
+    LeaseEnded,
+}
+
+async fn ended(ending: &mut watch::Receiver<Option<End>>) {
+    let _ = ending.wait_for(Option::is_some).await;
+}
+
+fn answer_all(entries: Vec<Entry>, problem: &Problem) {
+    for entry in entries {
+        let _ = entry.reply.send(Err(problem.clone()));
+    }
+}
+
+/// Waits until the lease, with its renewals, has ended.
+async fn lease_end(held: &Held) {
+    loop {
+        let left = held.lease().lease.until.0.saturating_sub(now().0);
+        if left == 0 {
+            return;
+        }
+        tokio::time::sleep(Duration::from_secs(left)).await;
+    }
+}

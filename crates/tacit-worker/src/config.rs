@@ -1,0 +1,96 @@
+//! How a worker is set up.
+
+use std::{net::SocketAddr, path::PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+/// The configuration file of a worker. Relative paths are taken from the folder in which the process runs.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct WorkerConfig {
+    /// Address to listen on; port 0 takes a free one.
+    pub listen: SocketAddr,
+    /// URL under which clients and gateways reach the worker; `http://` and the bound address without it.
+    #[serde(default)]
+    pub endpoint: Option<String>,
+    /// This worker's own folder: transparency logs, receipts, compiled code, blobs.
+    pub folder: PathBuf,
+    /// Folder of the functions' state, which the workers of a network share. Everything in it is sealed.
+    pub store: PathBuf,
+    /// The deployment file.
+    pub deployment: PathBuf,
+    /// File with the operator's secret key, `0x` and 64 hex digits.
+    pub operator_key: PathBuf,
+    /// The machine that attests this process.
+    pub machine: Machine,
+    /// Where modules and manifests are fetched; the deployment's gateways without it.
+    #[serde(default)]
+    pub gateways: Vec<String>,
+    /// Bounds.
+    #[serde(default)]
+    pub limits: WorkerLimits,
+}
+
+/// The machine that attests this process.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "kebab-case", deny_unknown_fields)]
+pub enum Machine {
+    /// A guest agent on a Unix socket: dstack's, or that of a simulated machine.
+    GuestAgent {
+        /// The socket.
+        socket: PathBuf,
+    },
+    /// The kernel's report interface.
+    Kernel {
+        /// Root of the file system that the interface is looked for in.
+        root: PathBuf,
+    },
+}
+
+/// Bounds on what a worker takes on.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct WorkerLimits {
+    /// Calls that are in the worker at the same time; more get 429.
+    pub calls: usize,
+    /// Calls that wait for one function; more get 429.
+    pub queue: usize,
+    /// Functions that are held at the same time; idle ones give way.
+    pub functions: usize,
+    /// Sandboxes that run at the same time.
+    pub sandboxes: u32,
+    /// Seconds that a lease lasts, 5 to 120: how long a function waits for another worker if this one dies.
+    pub lease_seconds: u64,
+    /// Seconds without a call after which a function is given back.
+    pub idle_seconds: u64,
+}
+
+impl Default for WorkerLimits {
+    fn default() -> Self {
+        Self { calls: 1_024, queue: 256, functions: 4_096, sandboxes: 128, lease_seconds: 15, idle_seconds: 600 }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SMALL: &str = r#"
+        listen = "127.0.0.1:0"
+        folder = "worker-1"
+        store = "store"
+        deployment = "deployment.json"
+        operator_key = "operator.key"
+        machine = { kind = "guest-agent", socket = "machine/agent.sock" }
+    "#;
+
+    #[test]
+    fn defaults_are_filled_in_and_unknown_keys_refused() {
+        let config: WorkerConfig = toml::from_str(SMALL).unwrap();
+        assert_eq!((config.limits, config.endpoint), (WorkerLimits::default(), None));
+        let check = |more: &str| assert!(toml::from_str::<WorkerConfig>(&format!("{SMALL}\n{more}")).is_err(), "{more}");
+        check("verify = false");
+        check("[limits]\ncall = 3");
+        check("machine = { kind = \"none\" }");
+    }
+}

@@ -1,0 +1,87 @@
+//! What a running function reaches: a view of its state, its secrets, and the way out that its manifest allows.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use tacit_runtime::{
+    FetchRequest, FetchResponse, Host, HostError,
+    egress::{AllowList, Egress, EgressLimits, Network},
+};
+use tacit_store::{Key, Overlay, Snapshot, Space};
+use tacit_types::manifest::Manifest;
+use zeroize::Zeroizing;
+
+use crate::{code::Version, time::now_micros};
+
+/// State as one call sees it before its own writes.
+#[derive(Clone)]
+pub(crate) enum View {
+    /// Of a query.
+    Snapshot(Arc<Snapshot>),
+    /// Of a command: with what earlier commands of its batch wrote.
+    Overlay(Arc<Overlay>),
+}
+
+impl View {
+    fn value(&self, key: &Key) -> Option<Bytes> {
+        match self {
+            Self::Snapshot(snapshot) => snapshot.value(key),
+            Self::Overlay(overlay) => overlay.value(key),
+        }
+    }
+
+    fn list(&self, space: Space, prefix: &str, after: Option<&str>, limit: usize) -> Vec<(String, Bytes)> {
+        match self {
+            Self::Snapshot(snapshot) => snapshot.list(space, prefix, after, limit),
+            Self::Overlay(overlay) => overlay.list(space, prefix, after, limit),
+        }
+    }
+}
+
+/// The powers of one call.
+pub(crate) struct FunctionHost {
+    view: View,
+    version: Arc<Version>,
+    egress: Egress,
+}
+
+impl FunctionHost {
+    pub fn new(view: View, version: Arc<Version>, network: Arc<Network>) -> Self {
+        let egress = Egress::new(AllowList::new(&version.code.manifest.egress.allow), EgressLimits::default(), network);
+        Self { view, version, egress }
+    }
+
+    fn manifest(&self) -> &Manifest {
+        &self.version.code.manifest
+    }
+}
+
+#[async_trait]
+impl Host for FunctionHost {
+    async fn state_get(&self, key: &str) -> Result<Option<Bytes>, HostError> {
+        Ok(self.view.value(&Key::state(key)))
+    }
+
+    async fn state_list(&self, prefix: &str, after: Option<&str>, limit: usize) -> Result<Vec<(String, Bytes)>, HostError> {
+        Ok(self.view.list(Space::State, prefix, after, limit))
+    }
+
+    async fn secret(&self, name: &str) -> Result<Option<Zeroizing<String>>, HostError> {
+        if !self.manifest().secrets.names.contains(name) {
+            let line = format!("the manifest does not name the secret \"{name}\"; add it to names under [secrets]");
+            return Err(HostError::Denied(line));
+        }
+        let Some(value) = self.view.value(&Key::secret(name)) else { return Ok(None) };
+        let text = String::from_utf8(value.to_vec()).map_err(|_| HostError::Invalid("the secret is not text".into()))?;
+        Ok(Some(Zeroizing::new(text)))
+    }
+
+    async fn fetch(&self, request: FetchRequest) -> Result<FetchResponse, HostError> {
+        self.egress.fetch(request).await.map_err(HostError::from)
+    }
+
+    fn now(&self) -> u64 {
+        now_micros()
+    }
+}

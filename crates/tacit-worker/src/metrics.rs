@@ -1,0 +1,60 @@
+//! Counters in Prometheus' text format.
+
+use std::{
+    fmt::Write as _,
+    sync::atomic::{AtomicU64, Ordering},
+};
+
+macro_rules! counters {
+    ($($name:ident $kind:literal $help:literal;)*) => {
+        /// What a worker counts.
+        #[derive(Default)]
+        pub(crate) struct Metrics {
+            $(pub $name: Counter,)*
+        }
+
+        impl Metrics {
+            /// The text that `/metrics` answers.
+            pub fn render(&self) -> String {
+                let mut out = String::new();
+                $(
+                    let name = concat!("tacit_worker_", stringify!($name));
+                    let value = self.$name.0.load(Ordering::Relaxed);
+                    let _ = writeln!(out, "# HELP {name} {}\n# TYPE {name} {}\n{name} {value}", $help, $kind);
+                )*
+                out
+            }
+        }
+    };
+}
+
+/// A number that only its owner resets.
+#[derive(Default)]
+pub(crate) struct Counter(AtomicU64);
+
+impl Counter {
+    pub fn add(&self, amount: u64) {
+        self.0.fetch_add(amount, Ordering::Relaxed);
+    }
+
+    pub fn set(&self, value: u64) {
+        self.0.store(value, Ordering::Relaxed);
+    }
+}
+
+counters! {
+    calls_total "counter" "Calls that ended with a receipt.";
+    calls_failed_total "counter" "Calls with a receipt whose outcome is not ok.";
+    calls_repeated_total "counter" "Calls answered with a stored outcome.";
+    calls_refused_total "counter" "Calls that ended with a problem and without a receipt.";
+    commits_total "counter" "Commits appended to state logs.";
+    acknowledgement_rounds_total "counter" "Rounds of acknowledgement.";
+    confirmation_rounds_total "counter" "Rounds of confirmation.";
+    quorum_failures_total "counter" "Rounds in which no quorum answered.";
+    leases_taken_total "counter" "Leases taken over.";
+    leases_lost_total "counter" "Leases lost to revocation, another worker or another version.";
+    functions_held "gauge" "Functions held now.";
+    chain_requests_total "counter" "Requests of contracts that were answered.";
+    log_size "gauge" "Entries of the transparency log.";
+    admissions_total "counter" "Certificates received.";
+}
