@@ -126,7 +126,8 @@ pub fn run(root: &Path) -> Result<()> {
     let target = directory()?;
     fs::create_dir_all(&target).with_context(|| format!("cannot make {}", target.display()))?;
     let metadata = metadata(root)?;
-    let vectors = env::var_os("TACIT_EVIDENCE_DIR").map_or_else(|| root.join("../shared/vectors/evidence"), PathBuf::from);
+    let vectors =
+        env::var_os("TACIT_EVIDENCE_DIR").map_or_else(|| root.join("../shared/vectors/evidence"), PathBuf::from);
 
     let (mut entries, mut absent) = (Vec::new(), Vec::new());
     for sample in &SAMPLES {
@@ -176,7 +177,8 @@ fn metadata(root: &Path) -> Result<Value> {
 /// Where the source of a crate lies, and its name with version.
 fn package(metadata: &Value, name: &str) -> Result<(PathBuf, String)> {
     let packages = metadata["packages"].as_array().context("cargo metadata lists no packages")?;
-    let package = packages.iter().find(|package| package["name"] == name).with_context(|| format!("no crate {name}"))?;
+    let package =
+        packages.iter().find(|package| package["name"] == name).with_context(|| format!("no crate {name}"))?;
     let manifest = package["manifest_path"].as_str().context("a crate without a manifest path")?;
     let folder = Path::new(manifest).parent().context("a manifest without a folder")?;
     Ok((folder.to_owned(), format!("{name} {}", package["version"].as_str().unwrap_or_default())))

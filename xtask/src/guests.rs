@@ -5,9 +5,8 @@ use std::process::Command;
 
 use anyhow::{Context as _, Result, ensure};
 use sha2::{Digest as _, Sha256};
-use wasmtime::component::{Component, Instance, Lift, Linker, WasmList};
-use wasmtime::{Config, Engine, Store};
-use wasmtime_wizer::{ComponentInstanceState, Wizer};
+
+use crate::steps;
 
 /// Where artefacts go: `TACIT_GUESTS_DIR`, else `~/.cache/tacit/guests`.
 fn artefacts() -> Result<PathBuf> {
@@ -28,9 +27,7 @@ pub fn run(root: &Path) -> Result<()> {
         None => root.join("guests/target"),
     };
     build(&root.join("guests/tacit-js"), "wasm32-unknown-unknown", &target)?;
-    let module = std::fs::read(target.join("wasm32-unknown-unknown/release/tacit_js.wasm"))?;
-    let component = wit_component::ComponentEncoder::default().module(&module)?.encode().context("the engine is no component")?;
-    let mut made = vec![("tacit-js.wasm", initialise(&component)?)];
+    let mut made = vec![("tacit-js.wasm", initialised(root, &target.join("wasm32-unknown-unknown/release"))?)];
     for (name, folder, file) in [("hello-rust.wasm", "examples/hello-rust", "hello_rust.wasm"), ("probe.wasm", "guests/probe", "probe.wasm")] {
         build(&root.join(folder), "wasm32-wasip2", &target)?;
         made.push((name, std::fs::read(target.join("wasm32-wasip2/release").join(file))?));
@@ -46,6 +43,15 @@ pub fn run(root: &Path) -> Result<()> {
         digests.insert((*name).to_owned(), format!("sha256:{digest}").into());
     }
     replace(&output.join("digests.json"), format!("{:#}\n", serde_json::Value::from(digests)).as_bytes())
+}
+
+/// The JavaScript engine after its initialisation.
+fn initialised(root: &Path, built: &Path) -> Result<Vec<u8>> {
+    let (module, image) = (built.join("tacit_js.wasm"), built.join("tacit_js.image.wasm"));
+    let mut make = steps::command(root, "cargo", &["run", "--quiet", "--release", "--locked", "--package", "guest-image", "--"]);
+    make.arg(module).arg(&image);
+    steps::run(&mut make)?;
+    std::fs::read(&image).with_context(|| image.display().to_string())
 }
 
 /// Compiles one guest. Paths are mapped away, so that the same toolchain makes the same bytes in every folder.
@@ -70,67 +76,6 @@ fn build(folder: &Path, triple: &str, target: &Path) -> Result<()> {
         .context("cargo does not start")?;
     ensure!(status.success(), "{} does not build; clang-19, lld-19, llvm-19 and the target {triple} must be installed", folder.display());
     Ok(())
-}
-
-/// Runs `initialize` once and keeps the heap that it leaves.
-fn initialise(component: &[u8]) -> Result<Vec<u8>> {
-    let mut config = Config::new();
-    config.wasm_relaxed_simd(false);
-    let engine = Engine::new(&config)?;
-    let mut wizer = Wizer::new();
-    wizer.init_func("initialize").keep_init_func(true);
-    let (context, instrumented) = wizer.instrument_component(component)?;
-    let compiled = Component::new(&engine, &instrumented)?;
-    let mut linker = Linker::<()>::new(&engine);
-    // The engine asks the host for nothing while it is initialised: every import is a trap.
-    linker.define_unknown_imports_as_traps(&compiled)?;
-    let runtime = tokio::runtime::Builder::new_current_thread().build()?;
-    runtime.block_on(async {
-        let mut store = Store::new(&engine, ());
-        let instance = linker.instantiate_async(&mut store, &compiled).await?;
-        instance.get_typed_func::<(), ()>(&mut store, "initialize")?.call_async(&mut store, ()).await?;
-        let image = wizer.snapshot_component(&context, &mut Snapshot { store, instance }).await?;
-        Component::new(&engine, &image).map_err(anyhow::Error::from).context("the image is not valid")?;
-        Ok(image)
-    })
-}
-
-/// Reads the initialised instance for the snapshot.
-struct Snapshot {
-    store: Store<()>,
-    instance: Instance,
-}
-
-impl Snapshot {
-    async fn read<R: Lift + Send + Sync + 'static, T>(&mut self, instance: &str, function: &str, read: impl FnOnce(&Store<()>, R) -> T) -> T {
-        let (_, instance) = self.instance.get_export(&mut self.store, None, instance).expect("the instrumented component has its accessors");
-        let (_, function) = self.instance.get_export(&mut self.store, Some(&instance), function).expect("the accessor has its function");
-        let function = self.instance.get_typed_func::<(), (R,)>(&mut self.store, function).expect("the accessor has its type");
-        let (value,) = function.call_async(&mut self.store, ()).await.expect("an accessor does not trap");
-        read(&self.store, value)
-    }
-}
-
-impl ComponentInstanceState for Snapshot {
-    async fn call_func_ret_list_u8(&mut self, instance: &str, function: &str, contents: impl FnOnce(&[u8]) + Send) {
-        self.read(instance, function, |store, list: WasmList<u8>| contents(list.as_le_slice(store))).await;
-    }
-
-    async fn call_func_ret_s32(&mut self, instance: &str, function: &str) -> i32 {
-        self.read(instance, function, |_, value| value).await
-    }
-
-    async fn call_func_ret_s64(&mut self, instance: &str, function: &str) -> i64 {
-        self.read(instance, function, |_, value| value).await
-    }
-
-    async fn call_func_ret_f32(&mut self, instance: &str, function: &str) -> u32 {
-        self.read(instance, function, |_, value: f32| value.to_bits()).await
-    }
-
-    async fn call_func_ret_f64(&mut self, instance: &str, function: &str) -> u64 {
-        self.read(instance, function, |_, value: f64| value.to_bits()).await
-    }
 }
 
 /// Replaces a file only when its bytes change, so that nothing is rebuilt for nothing.

@@ -35,7 +35,7 @@ const ROWS: [(&[&str], &[(&str, &str)]); 4] = [
             ("tacit-worker", "tacit-api"),
         ],
     ),
-    (&["tacit-cli", "tacit-demo", "xtask"], &[]),
+    (&["guest-image", "tacit-cli", "tacit-demo", "xtask"], &[]),
 ];
 
 /// What the source of a pure crate does not contain: it takes clock, randomness and bytes as arguments.

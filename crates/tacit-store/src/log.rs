@@ -225,7 +225,9 @@ impl StateLog {
         if store_ends < acknowledged {
             return Err(StoreError::RolledBack { store_ends, acknowledged });
         }
-        let reads = names.range(sequences(1..acknowledged + 1)).rev().map(|(name, size)| self.read(*name, *size));
+        let wanted: Vec<(Name, u64)> =
+            names.range(sequences(1..acknowledged + 1)).rev().map(|(name, size)| (*name, *size)).collect();
+        let reads = wanted.into_iter().map(|(name, size)| self.read(name, size));
         let mut reads = std::pin::pin!(stream::iter(reads).buffered(READ_AHEAD).peekable());
         let mut chosen = Vec::new();
         let mut kept = 0;

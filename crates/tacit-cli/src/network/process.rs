@@ -58,7 +58,7 @@ impl Supervisor {
             loop {
                 let started = Instant::now();
                 tokio::select! {
-                    _ = stop.wait_for(|stopping| *stopping) => {
+                    () = stopped(&mut stop) => {
                         terminate(&mut child).await;
                         record(&pids, &program.name, None);
                         return;
@@ -72,7 +72,7 @@ impl Supervisor {
                 pause = if started.elapsed() > STEADY { FIRST_PAUSE } else { (pause * 2).min(LONGEST_PAUSE) };
                 loop {
                     tokio::select! {
-                        _ = stop.wait_for(|stopping| *stopping) => return,
+                        () = stopped(&mut stop) => return,
                         () = tokio::time::sleep(pause) => {}
                     }
                     match spawn(&program, &log) {
@@ -102,6 +102,12 @@ impl Supervisor {
             let _ = task.await;
         }
     }
+}
+
+/// Waits until the supervisor is told to stop, or is gone.
+async fn stopped(stop: &mut watch::Receiver<bool>) {
+    // An error says that the supervisor is gone, and then there is nobody to run for.
+    drop(stop.wait_for(|stopping| *stopping).await);
 }
 
 fn record(pids: &Mutex<BTreeMap<String, u32>>, name: &str, pid: Option<u32>) {
