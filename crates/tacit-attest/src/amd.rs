@@ -7,9 +7,9 @@ use sha2::{Digest as _, Sha256};
 use tacit_types::eip712::Platform;
 use tacit_types::{ChipId, Measurement, UnixTime};
 use x509_cert::Certificate;
+use x509_cert::der::Decode as _;
 use x509_cert::der::asn1::ObjectIdentifier;
 use x509_cert::der::asn1::OctetStringRef;
-use x509_cert::der::Decode as _;
 
 use crate::evidence::AmdCollateral;
 use crate::root::{Vendor, VendorRoot, wrong_root};
@@ -31,7 +31,12 @@ const FMC: &str = "1.3.6.1.4.1.3704.1.3.9";
 const HARDWARE_ID: &str = "1.3.6.1.4.1.3704.1.4";
 const BASIC_CONSTRAINTS: &str = "2.5.29.19";
 
-pub(crate) fn verify(document: &[u8], collateral: &AmdCollateral, policy: &Policy, now: UnixTime) -> Result<(Claims, [u8; 4]), AttestError> {
+pub(crate) fn verify(
+    document: &[u8],
+    collateral: &AmdCollateral,
+    policy: &Policy,
+    now: UnixTime,
+) -> Result<(Claims, [u8; 4]), AttestError> {
     collateral.check_sizes()?;
     let report = Report::parse(document)?;
     let ask = der::certificate("ASK certificate", &collateral.ask)?;
@@ -46,11 +51,13 @@ pub(crate) fn verify(document: &[u8], collateral: &AmdCollateral, policy: &Polic
         return Err(wrong_root(&ask.tbs_certificate.issuer));
     }
     // Two roots may bear one name: the signature decides.
-    let (ark, root) = named
-        .find(|(ark, _)| signs(ark, &ask))
-        .ok_or(AttestError::BadSignature { what: "ASK certificate" })?;
+    let (ark, root) =
+        named.find(|(ark, _)| signs(ark, &ask)).ok_or(AttestError::BadSignature { what: "ASK certificate" })?;
     if vcek.tbs_certificate.issuer != ask.tbs_certificate.subject {
-        return Err(AttestError::BadChain { what: "VCEK certificate", detail: "issued by another key than the ASK".into() });
+        return Err(AttestError::BadChain {
+            what: "VCEK certificate",
+            detail: "issued by another key than the ASK".into(),
+        });
     }
     if !is_authority(&ask)? {
         return Err(AttestError::BadChain { what: "ASK certificate", detail: "not a certificate authority".into() });
@@ -225,7 +232,12 @@ impl Report {
             Some("Milan") => HardwareClass::EpycMilan,
             Some("Genoa") => HardwareClass::EpycGenoa,
             Some("Turin") => HardwareClass::EpycTurin,
-            _ => return Err(AttestError::Malformed { what: "VCEK certificate", detail: format!("product `{product:.32}`") }),
+            _ => {
+                return Err(AttestError::Malformed {
+                    what: "VCEK certificate",
+                    detail: format!("product `{product:.32}`"),
+                });
+            }
         };
         let of_processor = match (self.version, self.cpuid) {
             (2, _) => Some(of_product),

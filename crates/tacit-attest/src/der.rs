@@ -87,7 +87,11 @@ pub(crate) fn certificates_to_pem(certificates: &[Vec<u8>]) -> String {
 pub(crate) fn parse_time(what: &'static str, text: &str) -> Result<UnixTime, AttestError> {
     let malformed = || AttestError::Malformed { what, detail: "not a date of the form YYYY-MM-DDTHH:MM:SSZ".into() };
     let bytes = text.as_bytes();
-    if bytes.len() != 20 || [(4, b'-'), (7, b'-'), (10, b'T'), (13, b':'), (16, b':'), (19, b'Z')].iter().any(|&(at, byte)| bytes[at] != byte) {
+    if bytes.len() != 20
+        || [(4, b'-'), (7, b'-'), (10, b'T'), (13, b':'), (16, b':'), (19, b'Z')]
+            .iter()
+            .any(|&(at, byte)| bytes[at] != byte)
+    {
         return Err(malformed());
     }
     let number = |from: usize, to: usize| -> Result<u64, AttestError> {
@@ -97,7 +101,8 @@ pub(crate) fn parse_time(what: &'static str, text: &str) -> Result<UnixTime, Att
     };
     let (year, month, day) = (number(0, 4)?, number(5, 7)?, number(8, 10)?);
     let (hour, minute, second) = (number(11, 13)?, number(14, 16)?, number(17, 19)?);
-    if year < 1970 || !(1..=12).contains(&month) || !(1..=31).contains(&day) || hour > 23 || minute > 59 || second > 60 {
+    if year < 1970 || !(1..=12).contains(&month) || !(1..=31).contains(&day) || hour > 23 || minute > 59 || second > 60
+    {
         return Err(malformed());
     }
     // Days from the civil date (proleptic Gregorian, eras of 400 years from March).
@@ -118,7 +123,14 @@ mod tests {
         for seconds in [0, 951_782_400, 1_750_329_371, 1_795_345_499, 4_102_444_799] {
             assert_eq!(parse_time("date", &UnixTime(seconds).to_string()), Ok(UnixTime(seconds)));
         }
-        for text in ["", "2025-06-19 10:56:11Z", "2025-13-19T10:56:11Z", "2025-06-19T24:00:00Z", "2025-06-19T10:56:11+", "20x5-06-19T10:56:11Z"] {
+        for text in [
+            "",
+            "2025-06-19 10:56:11Z",
+            "2025-13-19T10:56:11Z",
+            "2025-06-19T24:00:00Z",
+            "2025-06-19T10:56:11+",
+            "20x5-06-19T10:56:11Z",
+        ] {
             assert!(parse_time("date", text).is_err(), "{text}");
         }
     }

@@ -79,7 +79,8 @@ mod tests {
     #[test]
     fn a_log_replays_and_a_changed_one_does_not() {
         let events: [(&str, &[u8]); 2] = [("app-id", b"one"), ("instance-id", b"two")];
-        let register = events.iter().fold([0; 48], |register, (name, payload)| extend(&register, &digest(name, payload)));
+        let register =
+            events.iter().fold([0; 48], |register, (name, payload)| extend(&register, &digest(name, payload)));
         let log = to_json(events);
         assert_eq!(check(&log, &register), Ok(()));
         assert_eq!(check("[]", &[0; 48]), Ok(()));

@@ -361,7 +361,10 @@ mod tests {
     #[test]
     fn collateral_round_trips_through_json() {
         let amd = Collateral::Amd(Box::new(AmdCollateral::new(vec![1], vec![2])));
-        assert_eq!(String::from_utf8(amd.to_json()).unwrap(), r#"{"kind":"amd","version":1,"ask":"AQ==","vcek":"Ag=="}"#);
+        assert_eq!(
+            String::from_utf8(amd.to_json()).unwrap(),
+            r#"{"kind":"amd","version":1,"ask":"AQ==","vcek":"Ag=="}"#
+        );
         assert_eq!(Collateral::from_json(&amd.to_json()), Ok(amd));
         let intel = Collateral::Intel(Box::new(IntelParts { pck_crl: vec![0xab], ..IntelParts::default() }.into()));
         assert_eq!(Collateral::from_json(&intel.to_json()), Ok(intel));

@@ -1,9 +1,9 @@
 //! Intel SGX and TDX: DCAP quotes, by `dcap-qvl` and what it leaves out.
 
+use dcap_qvl::QuoteCollateralV3;
 use dcap_qvl::policy::{QuoteClaims, QuotePolicy};
 use dcap_qvl::quote::{Quote, Report, TDReport10};
 use dcap_qvl::verify::QuoteVerifier;
-use dcap_qvl::QuoteCollateralV3;
 use serde::Deserialize;
 use sha2::{Digest as _, Sha256};
 use tacit_types::eip712::Platform;
@@ -20,7 +20,12 @@ pub(crate) const HEADER: usize = 48;
 const XFAM_FIXED_1: u64 = 0x3;
 const XFAM_FIXED_0: u64 = 0x0006_dbe7;
 
-pub(crate) fn verify(evidence: &Evidence, collateral: &IntelCollateral, policy: &Policy, now: UnixTime) -> Result<Claims, AttestError> {
+pub(crate) fn verify(
+    evidence: &Evidence,
+    collateral: &IntelCollateral,
+    policy: &Policy,
+    now: UnixTime,
+) -> Result<Claims, AttestError> {
     collateral.check_sizes()?;
     let quote = parse_quote(evidence.platform(), evidence.document())?;
     check_kinds(evidence.platform(), collateral)?;
@@ -69,12 +74,7 @@ pub(crate) fn verify(evidence: &Evidence, collateral: &IntelCollateral, policy: 
         collateral_expires: UnixTime(claims.earliest_expiration_date),
         evaluation_number: Some(claims.tcb.eval_data_number),
         crl_numbers: Some((claims.platform.root_ca_crl_num, claims.platform.pck_crl_num)),
-        tcb: format!(
-            "fmspc {} cpusvn {} pcesvn {}",
-            hex::encode(pck.fmspc),
-            hex::encode(pck.cpu_svn),
-            pck.pce_svn
-        ),
+        tcb: format!("fmspc {} cpusvn {} pcesvn {}", hex::encode(pck.fmspc), hex::encode(pck.cpu_svn), pck.pce_svn),
     })
 }
 
@@ -120,9 +120,15 @@ fn check_canonical(quote: &Quote, bytes: &[u8]) -> Result<(), AttestError> {
         AuthData::V4(data) => {
             let certification = &data.certification_data;
             if certification.cert_type != 6 {
-                return Err(AttestError::Unsupported { what: "certification data type", found: certification.cert_type.into() });
+                return Err(AttestError::Unsupported {
+                    what: "certification data type",
+                    found: certification.cert_type.into(),
+                });
             }
-            (Some(certification.body.data.len()), (&data.qe_report_data.qe_auth_data, &data.qe_report_data.certification_data))
+            (
+                Some(certification.body.data.len()),
+                (&data.qe_report_data.qe_auth_data, &data.qe_report_data.certification_data),
+            )
         }
     };
     let inner_size = 384 + 64 + 2 + inner.0.data.len() + 2 + 4 + inner.1.body.data.len();
@@ -153,7 +159,10 @@ pub(crate) fn pck_chain(quote: &Quote, collateral: &IntelCollateral) -> Result<V
             der::certificates_in_pem(WHAT, pem.strip_suffix(&[0]).unwrap_or(pem))?
         }
         None => {
-            return Err(AttestError::Unsupported { what: "certification data type", found: quote.inner_cert_type().into() });
+            return Err(AttestError::Unsupported {
+                what: "certification data type",
+                found: quote.inner_cert_type().into(),
+            });
         }
     };
     Ok(chain)
@@ -172,7 +181,10 @@ fn check_issuer_chains(collateral: &IntelCollateral, pck_chain: &[Vec<u8>]) -> R
             return Err(wrong_root(chain.last().map_or_else(String::new, |root| root_id(root).to_string())));
         }
         if what == "PCK CRL" && Some(chain.as_slice()) != pck_chain.get(1..) {
-            return Err(AttestError::BadChain { what, detail: "not by the authority that issued the PCK certificate".into() });
+            return Err(AttestError::BadChain {
+                what,
+                detail: "not by the authority that issued the PCK certificate".into(),
+            });
         }
     }
     Ok(())
@@ -377,11 +389,23 @@ fn name_refusal(text: &str) -> AttestError {
         AttestError::FmspcMismatch
     } else if has("No matching TCB level found") {
         AttestError::NoTcbLevel
-    } else if has("Unknown QE vendor ID") || has("QE MRSIGNER") || has("QE ISVPRODID") || has("QE MISCSELECT") || has("QE ATTRIBUTES") || has("QE ISVSVN") {
+    } else if has("Unknown QE vendor ID")
+        || has("QE MRSIGNER")
+        || has("QE ISVPRODID")
+        || has("QE MISCSELECT")
+        || has("QE ATTRIBUTES")
+        || has("QE ISVSVN")
+    {
         AttestError::QuotingEnclave(text.to_owned())
     } else if has("TDX module") {
         AttestError::TdxModule(text.to_owned())
-    } else if has("TD profiling") || has("Reserved bits in TD") || has("TD migration") || has("SERVTD_EXT") || has("SEPT_VE_DISABLE") || has("MR service TD") {
+    } else if has("TD profiling")
+        || has("Reserved bits in TD")
+        || has("TD migration")
+        || has("SERVTD_EXT")
+        || has("SEPT_VE_DISABLE")
+        || has("MR service TD")
+    {
         AttestError::Attribute(text.to_owned())
     } else if has("Failed to parse") || has("Failed to decode") || has("Invalid key length") || has("BadDer") {
         AttestError::Malformed { what, detail: text.to_owned() }
@@ -395,4 +419,3 @@ pub fn quote_header(bytes: &[u8]) -> Result<(u16, u32), AttestError> {
     let header = bytes.get(..HEADER).ok_or(AttestError::Truncated { what: "quote header" })?;
     Ok((u16::from_le_bytes([header[0], header[1]]), u32::from_le_bytes([header[4], header[5], header[6], header[7]])))
 }
-

@@ -1,4 +1,5 @@
 #![doc = include_str!("../README.md")]
+#![cfg_attr(test, allow(clippy::unwrap_used))]
 
 mod amd;
 mod der;
@@ -14,13 +15,14 @@ mod verified;
 
 pub use error::{AttestError, PolicyError};
 pub use evidence::{
-    AmdCollateral, Collateral, Evidence, IntelCollateral, IntelParts, MAX_COLLATERAL_PART, MAX_DOCUMENT, MAX_EVENT_LOG, MAX_JSON,
+    AmdCollateral, Collateral, Evidence, IntelCollateral, IntelParts, MAX_COLLATERAL_PART, MAX_DOCUMENT, MAX_EVENT_LOG,
+    MAX_JSON,
 };
 pub use intel::{measurement_of_td, quote_header};
 pub use policy::{ChipPolicy, Grace, MAX_POLICY, Measurements, Policy, Preset, SnpMinimum, TcbPolicy};
 pub use root::{ExtraRoot, Vendor, VendorRoot, root_id};
-pub use tacit_types::eip712::Platform;
 use tacit_types::UnixTime;
+pub use tacit_types::eip712::Platform;
 pub use verified::{Confidence, HardwareClass, TcbStatus, VerifiedEvidence};
 
 /// Verifies evidence: signatures, chain, dates and revocation at `now`, then the policy.
@@ -30,15 +32,24 @@ pub use verified::{Confidence, HardwareClass, TcbStatus, VerifiedEvidence};
 ///
 /// # Errors
 /// [`AttestError`], one variant per check.
-pub fn verify(evidence: &Evidence, collateral: &Collateral, policy: &Policy, now: UnixTime) -> Result<VerifiedEvidence, AttestError> {
+pub fn verify(
+    evidence: &Evidence,
+    collateral: &Collateral,
+    policy: &Policy,
+    now: UnixTime,
+) -> Result<VerifiedEvidence, AttestError> {
     policy.validate().map_err(|error| AttestError::Malformed { what: "policy", detail: error.to_string() })?;
     let (claims, snp) = match (evidence.platform(), collateral) {
-        (Platform::Sgx | Platform::Tdx, Collateral::Intel(collateral)) => (intel::verify(evidence, collateral, policy, now)?, None),
+        (Platform::Sgx | Platform::Tdx, Collateral::Intel(collateral)) => {
+            (intel::verify(evidence, collateral, policy, now)?, None)
+        }
         (Platform::SevSnp, Collateral::Amd(collateral)) => {
             let (claims, tcb) = amd::verify(evidence.document(), collateral, policy, now)?;
             (claims, Some(tcb))
         }
-        (Platform::Nitro, _) => return Err(AttestError::Unsupported { what: "platform", found: Platform::Nitro.code().into() }),
+        (Platform::Nitro, _) => {
+            return Err(AttestError::Unsupported { what: "platform", found: Platform::Nitro.code().into() });
+        }
         (platform, other) => {
             return Err(AttestError::CollateralMismatch { evidence: platform.name(), collateral: other.name() });
         }

@@ -291,12 +291,20 @@ impl Policy {
     }
 
     /// Judges what the signatures say.
-    pub(crate) fn judge(&self, claims: Claims, snp: Option<[u8; 4]>, now: UnixTime) -> Result<VerifiedEvidence, AttestError> {
-        let policy = self.hash().map_err(|error| AttestError::Malformed { what: "policy", detail: error.to_string() })?;
+    pub(crate) fn judge(
+        &self,
+        claims: Claims,
+        snp: Option<[u8; 4]>,
+        now: UnixTime,
+    ) -> Result<VerifiedEvidence, AttestError> {
+        let policy =
+            self.hash().map_err(|error| AttestError::Malformed { what: "policy", detail: error.to_string() })?;
         if self.denied_classes.contains(&claims.class) {
             return Err(AttestError::HardwareClassDenied { policy: self.name.clone(), class: claims.class });
         }
-        if self.chips.deny.contains(&claims.chip) || !(self.chips.allow.is_empty() || self.chips.allow.contains(&claims.chip)) {
+        if self.chips.deny.contains(&claims.chip)
+            || !(self.chips.allow.is_empty() || self.chips.allow.contains(&claims.chip))
+        {
             return Err(AttestError::ChipDenied { chip: claims.chip.to_string() });
         }
         self.judge_tcb(&claims, snp, now)?;
@@ -307,7 +315,9 @@ impl Policy {
                     .iter()
                     .find(|(_, listed)| listed.contains(&claims.measurement))
                     .map(|(name, _)| name.clone())
-                    .ok_or_else(|| AttestError::MeasurementNotAllowed { measurement: claims.measurement.to_string() })?,
+                    .ok_or_else(|| AttestError::MeasurementNotAllowed {
+                        measurement: claims.measurement.to_string(),
+                    })?,
             ),
         };
         let confidence = Confidence::rate(claims.status, &claims.advisories, claims.class);

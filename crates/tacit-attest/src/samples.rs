@@ -104,7 +104,9 @@ impl Entry {
     pub fn load<E: From<AttestError>>(&self, mut read: impl FnMut(&str) -> Result<Vec<u8>, E>) -> Result<Sample, E> {
         let document = read(&self.file)?;
         let collateral = match &self.collateral {
-            CollateralFiles::Intel { file } => Collateral::Intel(Box::new(IntelCollateral::from_dcap_json(&read(file)?)?)),
+            CollateralFiles::Intel { file } => {
+                Collateral::Intel(Box::new(IntelCollateral::from_dcap_json(&read(file)?)?))
+            }
             CollateralFiles::Amd { ask, vcek } => {
                 let (ask, vcek) = (one_certificate(read(ask)?)?, one_certificate(read(vcek)?)?);
                 Collateral::Amd(Box::new(AmdCollateral::new(ask, vcek)))

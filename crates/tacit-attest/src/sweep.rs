@@ -5,7 +5,7 @@ use std::ops::Range;
 use tacit_types::UnixTime;
 
 use crate::evidence::{Collateral, IntelCollateral};
-use crate::{AttestError, Evidence, Policy, Platform, amd, der, intel, verify};
+use crate::{AttestError, Evidence, Platform, Policy, amd, der, intel, verify};
 
 /// How far a sweep goes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -40,7 +40,13 @@ impl Sweep {
 ///
 /// # Errors
 /// What [`verify`] says about the unchanged evidence: a sweep of evidence that is refused anyway would prove nothing.
-pub fn sweep(evidence: &Evidence, collateral: &Collateral, policy: &Policy, now: UnixTime, scope: Scope) -> Result<Sweep, AttestError> {
+pub fn sweep(
+    evidence: &Evidence,
+    collateral: &Collateral,
+    policy: &Policy,
+    now: UnixTime,
+    scope: Scope,
+) -> Result<Sweep, AttestError> {
     let parts = parts(evidence, collateral, scope)?;
     // Rewriting a part with its own bytes must change nothing, or the refusals below would be about the rewriting.
     verify(evidence, collateral, policy, now)?;
@@ -98,8 +104,10 @@ enum Chain {
 }
 
 fn parts(evidence: &Evidence, collateral: &Collateral, scope: Scope) -> Result<Vec<Part>, AttestError> {
-    let mut parts: Vec<Part> =
-        document_ranges(evidence)?.into_iter().map(|(name, range)| Part { name, place: Place::Document(range) }).collect();
+    let mut parts: Vec<Part> = document_ranges(evidence)?
+        .into_iter()
+        .map(|(name, range)| Part { name, place: Place::Document(range) })
+        .collect();
     if scope == Scope::Document {
         return Ok(parts);
     }
@@ -203,7 +211,12 @@ impl Part {
         })
     }
 
-    fn replaced(&self, evidence: &Evidence, collateral: &Collateral, bytes: Vec<u8>) -> Result<(Evidence, Collateral), AttestError> {
+    fn replaced(
+        &self,
+        evidence: &Evidence,
+        collateral: &Collateral,
+        bytes: Vec<u8>,
+    ) -> Result<(Evidence, Collateral), AttestError> {
         let mut collateral = collateral.clone();
         match (&self.place, &mut collateral) {
             (Place::Document(range), _) => {

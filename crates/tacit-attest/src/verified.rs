@@ -254,10 +254,6 @@ impl VerifiedEvidence {
     /// # Errors
     /// [`AttestError::ReportDataMismatch`].
     pub fn require_report_data(&self, expected: &[u8; 64]) -> Result<(), AttestError> {
-        if self.claims.report_data == *expected {
-            Ok(())
-        } else {
-            Err(AttestError::ReportDataMismatch)
-        }
+        if self.claims.report_data == *expected { Ok(()) } else { Err(AttestError::ReportDataMismatch) }
     }
 }

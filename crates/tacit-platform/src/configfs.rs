@@ -88,7 +88,9 @@ impl Entry {
                 let data = document.get(0x50..0x90).map(<[u8]>::to_vec);
                 (Evidence::sev_snp(document)?, data)
             }
-            _ => return Err(PlatformError::Unsupported { platform: format!("provider {provider:.32}"), what: "driver" }),
+            _ => {
+                return Err(PlatformError::Unsupported { platform: format!("provider {provider:.32}"), what: "driver" });
+            }
         };
         if data.as_deref() != Some(report_data) {
             return Err(PlatformError::OtherReportData);

@@ -7,8 +7,8 @@ use http_body_util::{BodyExt as _, Full, Limited};
 use hyper::body::Bytes;
 use hyper::{Request, StatusCode};
 use hyper_util::rt::TokioIo;
-use serde::de::DeserializeOwned;
 use serde::Deserialize;
+use serde::de::DeserializeOwned;
 use tacit_attest::{Collateral, Evidence, MAX_DOCUMENT, MAX_JSON, Platform};
 use tokio::net::UnixStream;
 use zeroize::Zeroizing;
@@ -78,9 +78,11 @@ impl GuestSocket {
     /// [`PlatformError`]; [`PlatformError::OtherReportData`] if the quote is over other data.
     pub async fn quote(&self, report_data: &[u8; 64]) -> Result<Evidence, PlatformError> {
         const METHOD: &str = "/GetQuote";
-        let answer: QuoteAnswer = self.call(METHOD, &serde_json::json!({ "report_data": hex::encode(report_data) })).await?;
+        let answer: QuoteAnswer =
+            self.call(METHOD, &serde_json::json!({ "report_data": hex::encode(report_data) })).await?;
         let digits = answer.quote.strip_prefix("0x").unwrap_or(&answer.quote);
-        let quote = hex::decode(digits).map_err(|error| bad_answer(METHOD, format!("a quote that is not hex: {error}")))?;
+        let quote =
+            hex::decode(digits).map_err(|error| bad_answer(METHOD, format!("a quote that is not hex: {error}")))?;
         let (version, tee) = tacit_attest::quote_header(&quote)?;
         let event_log = Some(answer.event_log).filter(|log| !log.is_empty());
         let (platform, offset) = match (version, tee) {
@@ -131,7 +133,11 @@ impl GuestSocket {
         }
     }
 
-    async fn call<T: DeserializeOwned>(&self, method: &'static str, request: &serde_json::Value) -> Result<T, PlatformError> {
+    async fn call<T: DeserializeOwned>(
+        &self,
+        method: &'static str,
+        request: &serde_json::Value,
+    ) -> Result<T, PlatformError> {
         let body = Full::new(Bytes::from(request.to_string()));
         let answer = tokio::time::timeout(Duration::from_secs(TIMEOUT), self.exchange(method, body));
         let (status, bytes) = answer.await.map_err(|_| PlatformError::Timeout { method, seconds: TIMEOUT })??;
@@ -141,10 +147,15 @@ impl GuestSocket {
             return Err(PlatformError::Refused { method, status: status.as_u16(), reason });
         }
         // The text of a parse error may quote the answer, and the answer may be a key.
-        serde_json::from_slice(&bytes).map_err(|error| bad_answer(method, format!("other JSON ({:?})", error.classify())))
+        serde_json::from_slice(&bytes)
+            .map_err(|error| bad_answer(method, format!("other JSON ({:?})", error.classify())))
     }
 
-    async fn exchange(&self, method: &'static str, body: Full<Bytes>) -> Result<(StatusCode, Zeroizing<Vec<u8>>), PlatformError> {
+    async fn exchange(
+        &self,
+        method: &'static str,
+        body: Full<Bytes>,
+    ) -> Result<(StatusCode, Zeroizing<Vec<u8>>), PlatformError> {
         let stream = UnixStream::connect(&self.path)
             .await
             .map_err(|source| PlatformError::Connect { path: self.path.clone(), source })?;

@@ -1,4 +1,5 @@
 #![doc = include_str!("../README.md")]
+#![cfg_attr(test, allow(clippy::unwrap_used))]
 
 mod configfs;
 mod detect;
@@ -129,9 +130,10 @@ impl Driver {
     pub async fn seal_key(&self, label: &str) -> Result<SealKey, PlatformError> {
         match self {
             Self::GuestSocket(socket) => socket.seal_key(label).await,
-            Self::ConfigfsTsm(_) => {
-                Err(PlatformError::Unsupported { platform: "the kernel's report interface".into(), what: "sealing key" })
-            }
+            Self::ConfigfsTsm(_) => Err(PlatformError::Unsupported {
+                platform: "the kernel's report interface".into(),
+                what: "sealing key",
+            }),
         }
     }
 

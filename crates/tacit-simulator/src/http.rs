@@ -166,7 +166,8 @@ impl Service {
             Ok(credentials) => Caller { pid: credentials.pid(), uid: credentials.uid() },
             Err(_) => return,
         };
-        let handler = service_fn(|request| async move { Ok::<_, std::convert::Infallible>(self.respond(caller, request).await) });
+        let handler =
+            service_fn(|request| async move { Ok::<_, std::convert::Infallible>(self.respond(caller, request).await) });
         let served = hyper::server::conn::http1::Builder::new()
             .timer(TokioTimer::new())
             // Some clients of guest agents close their half after the request.
@@ -205,7 +206,9 @@ impl Service {
         let body = Limited::new(request.into_body(), MAX_BODY)
             .collect()
             .await
-            .map_err(|_| Refusal(StatusCode::PAYLOAD_TOO_LARGE, format!("the body has more than {MAX_BODY} bytes or broke off")))?
+            .map_err(|_| {
+                Refusal(StatusCode::PAYLOAD_TOO_LARGE, format!("the body has more than {MAX_BODY} bytes or broke off"))
+            })?
             .to_bytes();
         match method.as_str() {
             "/GetQuote" => {
@@ -312,4 +315,3 @@ fn now() -> UnixTime {
     let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
     UnixTime(since.map_or(0, |elapsed| elapsed.as_secs()))
 }
-

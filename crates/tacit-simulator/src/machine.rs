@@ -48,7 +48,13 @@ impl Machine {
     ///
     /// # Errors
     /// [`SimulatorError`] for files that cannot be read or written, or that hold something else.
-    pub fn open(directory: &Path, root: Root, name: &str, guest_files: &[PathBuf], now: UnixTime) -> Result<Self, SimulatorError> {
+    pub fn open(
+        directory: &Path,
+        root: Root,
+        name: &str,
+        guest_files: &[PathBuf],
+        now: UnixTime,
+    ) -> Result<Self, SimulatorError> {
         files::make_directory(directory)?;
         let [chip_file, secret_file, key_file, certificate_file] =
             ["chip.json", "sealing.secret", "pck.key", "pck.der"].map(|file| directory.join(file));
@@ -93,9 +99,9 @@ impl Machine {
     /// The registers while an executable of this digest (SHA-384) runs.
     pub fn registers(&self, executable: [u8; 48]) -> Registers {
         let events = self.events();
-        let rtmr3 = events
-            .iter()
-            .fold([0; 48], |register, (event, payload)| event_log::extend(&register, &event_log::digest(event, payload)));
+        let rtmr3 = events.iter().fold([0; 48], |register, (event, payload)| {
+            event_log::extend(&register, &event_log::digest(event, payload))
+        });
         self.guest.registers(executable, rtmr3)
     }
 
@@ -114,7 +120,9 @@ impl Machine {
     /// [`SimulatorError::Certificate`].
     pub fn collateral(&self, now: UnixTime) -> Result<Collateral, SimulatorError> {
         let mut kept = self.collateral.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some((_, collateral)) = kept.as_ref().filter(|(made, _)| *made <= now && made.distance(now) < COLLATERAL_REUSE) {
+        if let Some((_, collateral)) =
+            kept.as_ref().filter(|(made, _)| *made <= now && made.distance(now) < COLLATERAL_REUSE)
+        {
             return Ok(collateral.clone());
         }
         let collateral = self.root.collateral(now)?;

@@ -63,14 +63,18 @@ struct Serve {
 #[tokio::main]
 async fn main() -> Result<()> {
     tracing_subscriber::fmt().with_writer(std::io::stderr).init();
-    let now = UnixTime(SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).context("the clock is before 1970")?.as_secs());
+    let now = UnixTime(
+        SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).context("the clock is before 1970")?.as_secs(),
+    );
     let cli = Cli::parse();
     match (cli.command, cli.serve) {
         (Some(Command::InitRoot { dir, name }), _) => {
             let root = Root::create(&dir, &name, now)?;
             println!("{}", serde_json::json!({ "root": root.id(), "certificate": dir.join(Root::CERTIFICATE) }));
         }
-        (Some(Command::Measure { executable, guest_files }), _) => println!("{}", measure_executable(&executable, &guest_files)?),
+        (Some(Command::Measure { executable, guest_files }), _) => {
+            println!("{}", measure_executable(&executable, &guest_files)?)
+        }
         (None, Some(serve)) => run(serve, now).await?,
         (None, None) => anyhow::bail!("nothing to do: see --help"),
     }
@@ -82,7 +86,10 @@ async fn run(serve: Serve, now: UnixTime) -> Result<()> {
     let mut terminate = signal(SignalKind::terminate())?;
     let machine = Machine::open(&serve.dir, Root::open(&serve.root)?, &serve.name, &serve.guest_files, now)?;
     let running = Simulator::start(machine, &serve.socket)?;
-    println!("{}", serde_json::json!({ "ready": true, "chip": running.machine().chip(), "root": running.machine().root().id() }));
+    println!(
+        "{}",
+        serde_json::json!({ "ready": true, "chip": running.machine().chip(), "root": running.machine().root().id() })
+    );
     tokio::select! {
         _ = terminate.recv() => {}
         stopped = tokio::signal::ctrl_c() => stopped?,

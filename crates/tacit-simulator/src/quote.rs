@@ -21,7 +21,8 @@ pub(crate) const QE_ISVPRODID: u16 = 2;
 pub(crate) const QE_ISVSVN: u16 = 4;
 
 /// Intel's number for its quoting enclave; verifiers refuse any other.
-const QE_VENDOR: [u8; 16] = [0x93, 0x9a, 0x72, 0x33, 0xf7, 0x9c, 0x4c, 0xa9, 0x94, 0x0a, 0x0d, 0xb3, 0x95, 0x7f, 0x06, 0x07];
+const QE_VENDOR: [u8; 16] =
+    [0x93, 0x9a, 0x72, 0x33, 0xf7, 0x9c, 0x4c, 0xa9, 0x94, 0x0a, 0x0d, 0xb3, 0x95, 0x7f, 0x06, 0x07];
 const TEE_TYPE_TDX: u32 = 0x81;
 /// SEPT_VE_DISABLE, bit 28, and nothing else: no debugging, no migration.
 const TD_ATTRIBUTES: u64 = 1 << 28;
@@ -42,7 +43,8 @@ impl QuotingEnclave {
     pub(crate) fn start(pck_key: &SigningKey, pck_chain: String) -> Self {
         let attestation_key = crate::files::random_key();
         let authentication_data = *crate::files::random_secret();
-        let key_hash = Sha256::new().chain_update(raw_public_key(&attestation_key)).chain_update(authentication_data).finalize();
+        let key_hash =
+            Sha256::new().chain_update(raw_public_key(&attestation_key)).chain_update(authentication_data).finalize();
         let report = enclave_report(&key_hash.into());
         let report_signature = pck_key.sign(&report);
         Self { attestation_key, authentication_data, report, report_signature, pck_chain }
@@ -119,7 +121,13 @@ impl Default for TrustDomain {
     fn default() -> Self {
         let mut tee_tcb_svn = [0; 16];
         (tee_tcb_svn[0], tee_tcb_svn[1]) = (MODULE_ISVSVN, 1);
-        Self { tee_tcb_svn, module_signer: MODULE_MRSIGNER, module_attributes: 0, attributes: TD_ATTRIBUTES, xfam: XFAM }
+        Self {
+            tee_tcb_svn,
+            module_signer: MODULE_MRSIGNER,
+            module_attributes: 0,
+            attributes: TD_ATTRIBUTES,
+            xfam: XFAM,
+        }
     }
 }
 

@@ -1,7 +1,10 @@
 //! What a correctly signed quote or collateral must not say: one named refusal each, by the production verifier.
 
 use tacit_attest::sweep::{Scope, sweep};
-use tacit_attest::{AttestError, Collateral, Confidence, Evidence, Grace, Policy, Preset, TcbStatus, VerifiedEvidence, verify, verify_bound};
+use tacit_attest::{
+    AttestError, Collateral, Confidence, Evidence, Grace, Policy, Preset, TcbStatus, VerifiedEvidence, verify,
+    verify_bound,
+};
 use tacit_types::{ChipId, Measurement, UnixTime};
 
 use crate::quote::TrustDomain;
@@ -54,7 +57,11 @@ impl Bench {
         self.of_publication_under(&self.policy, change)
     }
 
-    fn of_publication_under(&self, policy: &Policy, change: impl FnOnce(&mut Publication)) -> Result<VerifiedEvidence, AttestError> {
+    fn of_publication_under(
+        &self,
+        policy: &Policy,
+        change: impl FnOnce(&mut Publication),
+    ) -> Result<VerifiedEvidence, AttestError> {
         let mut publication = Publication::at(NOW);
         change(&mut publication);
         let collateral = self.machine.root().collateral_of(&publication).unwrap();
@@ -138,7 +145,8 @@ fn a_trust_domain_set_up_badly_is_refused_by_name() {
 fn collateral_that_says_no_is_obeyed_by_name() {
     let bench = Bench::new();
     assert!(bench.of_publication(|_| ()).is_ok());
-    let check = |change: fn(&mut Publication), expected: AttestError| assert_eq!(bench.of_publication(change), Err(expected));
+    let check =
+        |change: fn(&mut Publication), expected: AttestError| assert_eq!(bench.of_publication(change), Err(expected));
     check(|publication| publication.fmspc[5] = 1, AttestError::FmspcMismatch);
     check(|publication| publication.pce_id[0] = 1, AttestError::FmspcMismatch);
     check(|publication| publication.needed_svn += 1, AttestError::NoTcbLevel);
@@ -147,11 +155,11 @@ fn collateral_that_says_no_is_obeyed_by_name() {
         |publication| publication.qe_id = "QE",
         AttestError::WrongQuotingEnclave { expected: "TD_QE", found: "QE".into() },
     );
-    check(|publication| (publication.issued, publication.expires) = (NOW.minus(90), NOW.minus(1)), AttestError::Expired { what: "CRL" });
     check(
-        |publication| publication.issued = NOW.plus(60),
-        AttestError::NotYetValid { what: "TCB info" },
+        |publication| (publication.issued, publication.expires) = (NOW.minus(90), NOW.minus(1)),
+        AttestError::Expired { what: "CRL" },
     );
+    check(|publication| publication.issued = NOW.plus(60), AttestError::NotYetValid { what: "TCB info" });
     let signer = bench.of_publication(|publication| publication.qe_signer[0] ^= 1);
     assert!(matches!(signer, Err(AttestError::QuotingEnclave(_))), "{signer:?}");
     let strange = bench.of_publication(|publication| publication.status = "Fine");
@@ -161,10 +169,7 @@ fn collateral_that_says_no_is_obeyed_by_name() {
 #[test]
 fn status_and_advisories_are_the_policys_to_judge() {
     let bench = Bench::new();
-    let standard = Policy {
-        extra_roots: bench.policy.extra_roots.clone(),
-        ..Policy::preset(Preset::Standard)
-    };
+    let standard = Policy { extra_roots: bench.policy.extra_roots.clone(), ..Policy::preset(Preset::Standard) };
     let old = |publication: &mut Publication| {
         publication.status = "OutOfDate";
         publication.advisories = vec!["INTEL-SA-01421"];
@@ -183,7 +188,10 @@ fn status_and_advisories_are_the_policys_to_judge() {
     assert!(matches!(bench.of_publication_under(&grace, old), Err(AttestError::TcbTooLow { .. })));
     let mut denied = bench.policy.clone();
     denied.tcb.denied_advisories = vec!["intel-sa-01421".into()];
-    assert_eq!(bench.of_publication_under(&denied, old), Err(AttestError::AdvisoryDenied { id: "INTEL-SA-01421".into() }));
+    assert_eq!(
+        bench.of_publication_under(&denied, old),
+        Err(AttestError::AdvisoryDenied { id: "INTEL-SA-01421".into() })
+    );
 }
 
 #[test]
@@ -191,7 +199,10 @@ fn the_policy_refuses_by_name() {
     let bench = Bench::new();
     let verified = bench.verified();
     let measurement = bench.measurement();
-    assert_eq!(bench.under(|policy| *policy = policy.clone().with_image("worker", &[measurement])).unwrap().image(), Some("worker"));
+    assert_eq!(
+        bench.under(|policy| *policy = policy.clone().with_image("worker", &[measurement])).unwrap().image(),
+        Some("worker")
+    );
     assert_eq!(
         bench.under(|policy| *policy = policy.clone().with_image("worker", &[Measurement::from([1; 32])])),
         Err(AttestError::MeasurementNotAllowed { measurement: measurement.to_string() })
@@ -212,7 +223,10 @@ fn the_policy_refuses_by_name() {
         bench.under(|policy| policy.tcb.minimum_crl_numbers = (0, 2)),
         Err(AttestError::Downgrade { what: "PCK CRL", found: 1, minimum: 2 })
     );
-    assert!(matches!(bench.under(|policy| policy.max_collateral_age = 60), Err(AttestError::CollateralTooOld { limit: 60, .. })));
+    assert!(matches!(
+        bench.under(|policy| policy.max_collateral_age = 60),
+        Err(AttestError::CollateralTooOld { limit: 60, .. })
+    ));
     assert!(matches!(bench.under(|policy| policy.version = 2), Err(AttestError::Malformed { what: "policy", .. })));
     assert!(verify_bound(&bench.evidence(), &bench.collateral(), &bench.policy, NOW, &DATA).is_ok());
     assert_eq!(

@@ -6,15 +6,17 @@ use std::time::Duration;
 use p256::ecdsa::signature::Signer as _;
 use p256::ecdsa::{Signature, SigningKey};
 use rcgen::{
-    BasicConstraints, CertificateParams, CertificateRevocationListParams, CustomExtension, DistinguishedName, DnType, IsCa, Issuer,
-    KeyIdMethod, KeyPair, KeyUsagePurpose, SerialNumber,
+    BasicConstraints, CertificateParams, CertificateRevocationListParams, CustomExtension, DistinguishedName, DnType,
+    IsCa, Issuer, KeyIdMethod, KeyPair, KeyUsagePurpose, SerialNumber,
 };
 use tacit_attest::{Collateral, ExtraRoot, IntelParts, Vendor, root_id};
 use tacit_types::{RootId, UnixTime};
 use time::OffsetDateTime;
 
 use crate::machine::Chip;
-use crate::quote::{CPU_SVN, FMSPC, MODULE_ISVSVN, MODULE_MRSIGNER, PCE_ID, PCE_SVN, QE_ISVPRODID, QE_ISVSVN, QE_MRSIGNER};
+use crate::quote::{
+    CPU_SVN, FMSPC, MODULE_ISVSVN, MODULE_MRSIGNER, PCE_ID, PCE_SVN, QE_ISVPRODID, QE_ISVSVN, QE_MRSIGNER,
+};
 use crate::{SimulatorError, der, files};
 
 /// The number that Intel raises with every change of its TCB documents.
@@ -131,7 +133,10 @@ impl Root {
         files::write(&directory.join(Self::NAME), name.as_bytes())?;
         // The root certificate comes last: its presence says that the folder is whole.
         for (role, authority) in Role::ALL.into_iter().zip(&made).rev() {
-            files::write(&directory.join(format!("{}.key", role.file())), files::key_to_pem(&authority.key).as_bytes())?;
+            files::write(
+                &directory.join(format!("{}.key", role.file())),
+                files::key_to_pem(&authority.key).as_bytes(),
+            )?;
             files::write(&directory.join(format!("{}.der", role.file())), &authority.certificate)?;
         }
         Self::open(directory)
@@ -151,7 +156,12 @@ impl Root {
                 certificate: files::read(&directory.join(format!("{}.der", role.file())))?.to_vec(),
             })
         };
-        Ok(Self { directory: directory.to_owned(), root: authority(Role::Root)?, pck: authority(Role::Pck)?, tcb: authority(Role::Tcb)? })
+        Ok(Self {
+            directory: directory.to_owned(),
+            root: authority(Role::Root)?,
+            pck: authority(Role::Pck)?,
+            tcb: authority(Role::Tcb)?,
+        })
     }
 
     /// Opens the hierarchy in `directory`, or makes it.
@@ -159,7 +169,11 @@ impl Root {
     /// # Errors
     /// As [`Root::create`] and [`Root::open`].
     pub fn open_or_create(directory: &Path, name: &str, now: UnixTime) -> Result<Self, SimulatorError> {
-        if directory.join(Self::CERTIFICATE).exists() { Self::open(directory) } else { Self::create(directory, name, now) }
+        if directory.join(Self::CERTIFICATE).exists() {
+            Self::open(directory)
+        } else {
+            Self::create(directory, name, now)
+        }
     }
 
     /// The folder.
@@ -293,7 +307,8 @@ fn authority_params(role: Role, network: &str, now: UnixTime) -> CertificatePara
 
 /// Intel's extension of a PCK certificate (Intel SGX PCK Certificate and CRL Profile, 1.2.840.113741.1.13.1).
 fn sgx_extension(chip: &Chip) -> Vec<u8> {
-    let mut tcb: Vec<Vec<u8>> = (1u8..).zip(CPU_SVN).map(|(index, svn)| der::entry(&[2, index], der::integer(svn))).collect();
+    let mut tcb: Vec<Vec<u8>> =
+        (1u8..).zip(CPU_SVN).map(|(index, svn)| der::entry(&[2, index], der::integer(svn))).collect();
     tcb.push(der::entry(&[2, 17], der::integer(PCE_SVN)));
     tcb.push(der::entry(&[2, 18], der::octets(&CPU_SVN)));
     let configuration = [
@@ -313,7 +328,9 @@ fn sgx_extension(chip: &Chip) -> Vec<u8> {
 }
 
 fn tcb_info(publication: &Publication) -> String {
-    let components = |svns: &[u8; 16]| -> Vec<serde_json::Value> { svns.iter().map(|svn| serde_json::json!({ "svn": svn })).collect() };
+    let components = |svns: &[u8; 16]| -> Vec<serde_json::Value> {
+        svns.iter().map(|svn| serde_json::json!({ "svn": svn })).collect()
+    };
     let module = serde_json::json!({
         "mrsigner": hex::encode_upper(MODULE_MRSIGNER),
         "attributes": "0000000000000000",

@@ -14,14 +14,17 @@ fn directory() -> PathBuf {
 /// Every sample that was gathered; panics where none was.
 pub fn samples() -> Vec<Sample> {
     let directory = directory();
-    let index = std::fs::read(directory.join(INDEX))
-        .unwrap_or_else(|error| panic!("no real evidence in {} ({error}): run `make evidence` first", directory.display()));
+    let index = std::fs::read(directory.join(INDEX)).unwrap_or_else(|error| {
+        panic!("no real evidence in {} ({error}): run `make evidence` first", directory.display())
+    });
     let index = Index::parse(&index).expect("an index that `make evidence` wrote");
     for name in &index.absent {
         println!("skipped: {name}: evidence vectors not present");
     }
     let read = |file: &str| {
-        Ok::<_, AttestError>(std::fs::read(directory.join(file)).unwrap_or_else(|error| panic!("{file} ({error}): run `make evidence`")))
+        Ok::<_, AttestError>(
+            std::fs::read(directory.join(file)).unwrap_or_else(|error| panic!("{file} ({error}): run `make evidence`")),
+        )
     };
     index.samples.iter().map(|entry| entry.load(read).unwrap()).collect()
 }

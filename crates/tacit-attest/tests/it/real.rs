@@ -60,22 +60,10 @@ fn each_sample_verifies_at_its_own_date() {
         "intel-sgx-v3",
         "Intel SGX intel-sgx ConfigurationAndSWHardeningNeeded [\"INTEL-SA-00289\", \"INTEL-SA-00615\"] confidence 3 fmspc 00a067110000 cpusvn 0b0b0202ff0100000000000000000000 pcesvn 13",
     );
-    check(
-        "amd-milan",
-        "AMD SEV-SNP amd-milan UpToDate [] confidence 5 bootloader 4 tee 0 snp 24 microcode 219",
-    );
-    check(
-        "amd-milan-v2",
-        "AMD SEV-SNP amd-milan UpToDate [] confidence 5 bootloader 3 tee 0 snp 8 microcode 115",
-    );
-    check(
-        "amd-genoa",
-        "AMD SEV-SNP amd-genoa UpToDate [] confidence 1 bootloader 10 tee 0 snp 23 microcode 84",
-    );
-    check(
-        "amd-turin",
-        "AMD SEV-SNP amd-turin UpToDate [] confidence 1 bootloader 1 tee 1 snp 4 microcode 81",
-    );
+    check("amd-milan", "AMD SEV-SNP amd-milan UpToDate [] confidence 5 bootloader 4 tee 0 snp 24 microcode 219");
+    check("amd-milan-v2", "AMD SEV-SNP amd-milan UpToDate [] confidence 5 bootloader 3 tee 0 snp 8 microcode 115");
+    check("amd-genoa", "AMD SEV-SNP amd-genoa UpToDate [] confidence 1 bootloader 10 tee 0 snp 23 microcode 84");
+    check("amd-turin", "AMD SEV-SNP amd-turin UpToDate [] confidence 1 bootloader 1 tee 1 snp 4 microcode 81");
     assert_eq!(wrong, Vec::<String>::new());
 }
 
@@ -95,7 +83,8 @@ fn standard_accepts_current_hardware_and_denies_milan() {
     }
     for name in ["amd-milan", "amd-milan-v2"] {
         if let Some(sample) = sample(name) {
-            let denied = AttestError::HardwareClassDenied { policy: "standard".into(), class: HardwareClass::EpycMilan };
+            let denied =
+                AttestError::HardwareClassDenied { policy: "standard".into(), class: HardwareClass::EpycMilan };
             assert_eq!(verify_sample(&sample, &standard), Err(denied));
         }
     }

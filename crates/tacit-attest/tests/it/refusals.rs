@@ -60,7 +60,8 @@ fn with_document(sample: &Sample, change: impl FnOnce(&mut Vec<u8>)) -> Result<V
 #[test]
 fn quotes_of_the_wrong_shape() {
     for sample in [tdx(), sgx()] {
-        let check = |change: fn(&mut Vec<u8>), expected: AttestError| assert_eq!(with_document(&sample, change), Err(expected));
+        let check =
+            |change: fn(&mut Vec<u8>), expected: AttestError| assert_eq!(with_document(&sample, change), Err(expected));
         check(|quote| quote.truncate(20), AttestError::Truncated { what: "quote header" });
         check(|quote| quote.truncate(300), AttestError::Truncated { what: "quote" });
         check(|quote| quote.truncate(1200), AttestError::Truncated { what: "quote" });
@@ -111,7 +112,8 @@ fn collateral_that_is_not_what_intel_signed() {
     // Through a map and back: the same facts in another order.
     assert_eq!(
         with_intel(&tdx, |collateral| {
-            let facts: std::collections::BTreeMap<String, serde_json::Value> = serde_json::from_str(&collateral.tcb_info).unwrap();
+            let facts: std::collections::BTreeMap<String, serde_json::Value> =
+                serde_json::from_str(&collateral.tcb_info).unwrap();
             collateral.tcb_info = serde_json::to_string(&facts).unwrap();
         }),
         Err(AttestError::BadSignature { what: "TCB info" })
@@ -124,7 +126,9 @@ fn collateral_that_is_not_what_intel_signed() {
         with_intel(&tdx, |collateral| collateral.tcb_info = collateral.tcb_info.replace("UpToDate", "OutOfDat")),
         Err(AttestError::Malformed {
             what: "TCB info",
-            detail: match with_intel(&tdx, |collateral| collateral.tcb_info = collateral.tcb_info.replace("UpToDate", "OutOfDat")) {
+            detail: match with_intel(&tdx, |collateral| collateral.tcb_info =
+                collateral.tcb_info.replace("UpToDate", "OutOfDat"))
+            {
                 Err(AttestError::Malformed { detail, .. }) => detail,
                 other => panic!("{other:?}"),
             }
@@ -135,7 +139,8 @@ fn collateral_that_is_not_what_intel_signed() {
     assert!(matches!(pem, Err(AttestError::Malformed { what: "root CRL", .. })), "{pem:?}");
     let swapped = with_intel(&tdx, |collateral| collateral.root_ca_crl = collateral.pck_crl.clone());
     assert!(matches!(swapped, Err(AttestError::BadSignature { .. })), "{swapped:?}");
-    let chain = with_intel(&tdx, |collateral| collateral.pck_crl_issuer_chain = collateral.tcb_info_issuer_chain.clone());
+    let chain =
+        with_intel(&tdx, |collateral| collateral.pck_crl_issuer_chain = collateral.tcb_info_issuer_chain.clone());
     assert!(matches!(chain, Err(AttestError::BadChain { what: "PCK CRL", .. })), "{chain:?}");
     assert!(matches!(
         with_intel(&tdx, |collateral| collateral.tcb_info = "x".repeat(MAX_COLLATERAL_PART + 1)),
@@ -154,7 +159,9 @@ fn another_machines_certificate() {
     assert!(
         matches!(
             refused,
-            Err(AttestError::BadSignature { what: "quoting enclave report" } | AttestError::NotYetValid { .. } | AttestError::BadChain { .. })
+            Err(AttestError::BadSignature { what: "quoting enclave report" }
+                | AttestError::NotYetValid { .. }
+                | AttestError::BadChain { .. })
         ),
         "{refused:?}"
     );
@@ -182,7 +189,8 @@ fn parts_of_two_chips_do_not_mix() {
 #[test]
 fn reports_of_the_wrong_shape() {
     let sample = sample("amd-milan-v2").unwrap();
-    let check = |change: fn(&mut Vec<u8>), expected: AttestError| assert_eq!(with_document(&sample, change), Err(expected));
+    let check =
+        |change: fn(&mut Vec<u8>), expected: AttestError| assert_eq!(with_document(&sample, change), Err(expected));
     let report = "SEV-SNP report";
     check(|bytes| bytes.truncate(1183), AttestError::Truncated { what: report });
     check(|bytes| bytes.push(0), AttestError::TrailingBytes { what: report });
@@ -200,7 +208,10 @@ fn reports_of_the_wrong_shape() {
             "ask" => collateral.ask.push(0),
             _ => collateral.vcek.push(0),
         });
-        assert!(matches!(refused, Err(AttestError::Malformed { .. } | AttestError::TrailingBytes { .. })), "{refused:?}");
+        assert!(
+            matches!(refused, Err(AttestError::Malformed { .. } | AttestError::TrailingBytes { .. })),
+            "{refused:?}"
+        );
     }
 }
 
@@ -212,7 +223,8 @@ fn what_a_policy_says_about_real_hardware() {
         change(&mut policy);
         verify(&genoa.evidence, &genoa.collateral, &policy, genoa.at)
     };
-    let minimum = |microcode| SnpMinimum { class: HardwareClass::EpycGenoa, bootloader: 10, tee: 0, snp: 23, microcode };
+    let minimum =
+        |microcode| SnpMinimum { class: HardwareClass::EpycGenoa, bootloader: 10, tee: 0, snp: 23, microcode };
     let mut policy = any_real();
     policy.tcb.snp_minimum = vec![minimum(84)];
     assert!(verify(&genoa.evidence, &genoa.collateral, &policy, genoa.at).is_ok());

@@ -26,7 +26,8 @@ fn agent(folder: &tempfile::TempDir, answer: Vec<u8>) -> PathBuf {
 }
 
 fn http(status: &str, body: &str) -> Vec<u8> {
-    format!("HTTP/1.1 {status}\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}", body.len()).into_bytes()
+    format!("HTTP/1.1 {status}\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}", body.len())
+        .into_bytes()
 }
 
 /// The signed part of a quote with this report data.
@@ -72,7 +73,8 @@ async fn answers_of_another_shape_are_refused_by_name() {
     );
     let broken = ask(b"this is not HTTP\r\n\r\n".to_vec()).await;
     assert!(matches!(broken, PlatformError::Http { .. }), "{broken:?}");
-    let endless = ask([&b"HTTP/1.1 200 OK\r\nContent-Length: 9000000\r\n\r\n"[..], &vec![b' '; 9_000_000]].concat()).await;
+    let endless =
+        ask([&b"HTTP/1.1 200 OK\r\nContent-Length: 9000000\r\n\r\n"[..], &vec![b' '; 9_000_000]].concat()).await;
     assert!(matches!(endless, PlatformError::Http { .. }), "{endless:?}");
     let absent = GuestSocket::new(folder.path().join("absent")).quote(&[7; 64]).await.unwrap_err();
     assert!(matches!(absent, PlatformError::Connect { .. }), "{absent:?}");
@@ -84,7 +86,9 @@ async fn keys_have_32_bytes_and_never_show_in_errors() {
     let secret = "ab".repeat(32);
     let ask = async |body: String| GuestSocket::new(agent(&folder, http("200 OK", &body))).seal_key("x").await;
     assert_eq!(ask(format!(r#"{{"key":"{secret}","signature_chain":[]}}"#)).await.unwrap().expose(), &[0xab; 32]);
-    for body in [format!(r#"{{"key":"{secret}00"}}"#), format!(r#"{{"key":"{secret}"#), format!(r#"{{"key":["{secret}"]}}"#)] {
+    for body in
+        [format!(r#"{{"key":"{secret}00"}}"#), format!(r#"{{"key":"{secret}"#), format!(r#"{{"key":["{secret}"]}}"#)]
+    {
         let error = match ask(body).await {
             Ok(_) => panic!("a key of another shape was taken"),
             Err(error) => error,
@@ -97,7 +101,8 @@ async fn keys_have_32_bytes_and_never_show_in_errors() {
 async fn an_agent_without_collateral_says_so() {
     let folder = tempfile::tempdir().unwrap();
     for status in ["404 Not Found", "400 Bad Request"] {
-        let driver = Driver::GuestSocket(GuestSocket::new(agent(&folder, http(status, r#"{"error":"no such method"}"#))));
+        let driver =
+            Driver::GuestSocket(GuestSocket::new(agent(&folder, http(status, r#"{"error":"no such method"}"#))));
         let error = driver.collateral().await.unwrap_err();
         assert!(matches!(error, PlatformError::Unsupported { what: "collateral", .. }), "{error:?}");
     }

@@ -38,7 +38,14 @@ async fn start(folder: &Path, root: &Path, name: &str, guest_files: &[PathBuf]) 
     let socket = folder.join(format!("{name}.sock"));
     let _ = std::fs::remove_file(&socket);
     let mut command = simulator();
-    command.arg("--dir").arg(folder.join(name)).arg("--socket").arg(&socket).arg("--root").arg(root).args(["--name", name]);
+    command
+        .arg("--dir")
+        .arg(folder.join(name))
+        .arg("--socket")
+        .arg(&socket)
+        .arg("--root")
+        .arg(root)
+        .args(["--name", name]);
     for file in guest_files {
         command.arg("--guest-file").arg(file);
     }
@@ -103,10 +110,11 @@ async fn an_altered_executable_is_measured_as_another_and_refused() {
     let root = init_root(folder.path());
     let guest = folder.path().join("image");
     std::fs::write(&guest, b"guest image").unwrap();
-    let (_process, socket) = start(folder.path(), &root, "one", &[guest.clone()]).await;
+    let (_process, socket) = start(folder.path(), &root, "one", std::slice::from_ref(&guest)).await;
 
     let own = std::env::current_exe().unwrap();
-    let measured = simulator().arg("measure").arg("--executable").arg(&own).arg("--guest-file").arg(&guest).output().unwrap();
+    let measured =
+        simulator().arg("measure").arg("--executable").arg(&own).arg("--guest-file").arg(&guest).output().unwrap();
     let allowed = String::from_utf8(measured.stdout).unwrap().trim().parse().unwrap();
     assert_eq!(measure_executable(&own, &[guest]).unwrap(), allowed);
     let policy = policy_of(&root).with_image("worker", &[allowed]);
