@@ -15,7 +15,7 @@ pub async fn worker(config: &Path) -> Result<()> {
 pub async fn gatekeeper(config: &Path) -> Result<()> {
     let config = tacit_gatekeeper::Config::from_toml(&read(config)?).with_context(|| config.display().to_string())?;
     let driver = config.driver();
-    Ok(tacit_gatekeeper::run(config, driver, |address| tracing::info!(%address, "the gatekeeper listens"), stopped()?).await?)
+    Ok(tacit_gatekeeper::run(config, driver, |_| (), stopped()?).await?)
 }
 
 /// Runs a gateway.

@@ -23,6 +23,8 @@ use crate::context::{NetworkFolder, is_name, read_key, write_key};
 /// How long the chain believes the first gatekeepers: a year, since a local set is not renewed.
 const SET_LIFE: u64 = 365 * 86_400;
 
+const FINALITY: Finality = Finality::Named(NamedFinality::Finalized);
+
 /// Plans a new network: ports, folders, keys, its own copy of the binaries, the simulated vendor.
 pub fn plan(arguments: &UpArguments, layout: &Layout, folder: &NetworkFolder) -> Result<Plan> {
     let name = arguments.folder.file_name().and_then(|name| name.to_str()).filter(|name| is_name(name)).unwrap_or("local");
@@ -72,7 +74,8 @@ pub async fn found(layout: &Layout, plan: &Plan, folder: &NetworkFolder, chain: 
 
     let measurement = measure(layout)?;
     let policy = policy(layout, plan, measurement)?;
-    let addresses = predict_addresses(governor.address(), 0);
+    let ledger = Ledger::connect(chain.url(), predict_addresses(governor.address(), 0), FINALITY)?;
+    let addresses = predict_addresses(governor.address(), ledger.writer(&governor)?.next_nonce().await?);
     let template = Template {
         network: plan.network.clone(),
         chain_id: plan.chain_id,
@@ -90,7 +93,7 @@ pub async fn found(layout: &Layout, plan: &Plan, folder: &NetworkFolder, chain: 
     folder.write_deployment(&Deployment {
         version: deployment::VERSION,
         cluster_id: founded.cluster,
-        chain: DeploymentChain { rpc: chain.url().to_owned(), finality: Finality::Named(NamedFinality::Finalized) },
+        chain: DeploymentChain { rpc: chain.url().to_owned(), finality: FINALITY },
         gatekeepers: founded.gatekeepers,
         policy: founded.policy,
         gateways: plan.gateway_names().iter().map(|name| plan.url(name)).collect::<Result<_>>()?,
@@ -109,7 +112,9 @@ fn policy(layout: &Layout, plan: &Plan, measurement: Measurement) -> Result<Poli
     let path = layout.root().join("root.der");
     let certificate = std::fs::read(&path).with_context(|| path.display().to_string())?;
     let root = ExtraRoot::simulated(format!("SIM-{}", plan.network), Vendor::Intel, certificate)?;
-    Ok(Policy::preset(Preset::Dev).with_name(plan.network.clone()).with_root(root).with_image("tacit", &[measurement]))
+    // One binary runs every role, so both images have its measurement.
+    let policy = Policy::preset(Preset::Dev).with_name(plan.network.clone()).with_root(root);
+    Ok(policy.with_image("gatekeeper", &[measurement]).with_image("worker", &[measurement]))
 }
 
 async fn deploy(
@@ -119,7 +124,7 @@ async fn deploy(
     genesis: &Genesis,
     measurement: Measurement,
 ) -> Result<()> {
-    let ledger = Ledger::connect(chain.url(), addresses, Finality::Named(NamedFinality::Finalized))?;
+    let ledger = Ledger::connect(chain.url(), addresses, FINALITY)?;
     let parameters = ClusterParameters {
         cluster: genesis.cluster_id()?,
         gatekeepers: genesis.gatekeeper_set(),

@@ -1,0 +1,94 @@
+//! What needs no network: exit statuses, streams, hints.
+
+use crate::tool::Tool;
+
+#[test]
+fn a_wrong_command_line_exits_with_2_and_says_nothing_on_stdout() {
+    let tool = Tool::new();
+    for arguments in [&["frobnicate"][..], &["call"], &["up", "--workers", "0"], &["verify", "x", "--policy", "no-such-policy"], &["new", "Not_A_Name"]] {
+        let run = tool.run(arguments).exits(2);
+        assert_eq!(run.out, "", "{arguments:?}");
+        assert!(!run.err.is_empty(), "{arguments:?}");
+    }
+    let run = tool.run(&["up", "--gatekeepers", "3", "--threshold", "4"]).exits(2);
+    assert!(run.err.contains("hint:"), "{}", run.err);
+}
+
+#[test]
+fn help_goes_to_stdout_with_status_0() {
+    let run = Tool::new().run(&["call", "--help"]).exits(0);
+    assert!(run.out.contains("Examples:") && run.err.is_empty());
+}
+
+#[test]
+fn without_a_network_the_hint_names_the_command_that_starts_one() {
+    let run = Tool::new().run(&["call", "hello", "greet"]).exits(1);
+    assert!(run.err.contains("hint: ") && run.err.contains("`tacit up`"), "{}", run.err);
+    assert_eq!(run.out, "");
+}
+
+#[test]
+fn what_cannot_be_read_or_trusted_is_refused() {
+    let tool = Tool::new();
+    let run = tool.run(&["verify", "no-such-file.json"]).exits(3);
+    assert!(run.err.contains("no-such-file.json"));
+    std::fs::write(tool.path().join("junk.json"), "{}").unwrap();
+    let run = tool.run(&["verify", "junk.json", "--json"]).exits(3);
+    assert_eq!(run.json()["verdict"], "refused");
+    let golden = concat!(env!("CARGO_MANIFEST_DIR"), "/../../vectors/golden.receipt.json");
+    let run = tool.run(&["verify", golden, "--json"]).exits(3);
+    let report = run.json();
+    let anchor = report["steps"].as_array().unwrap().iter().find(|step| step["step"] == "anchor").unwrap();
+    assert_eq!(anchor["ok"], false);
+    assert!(anchor["error"].as_str().unwrap().contains("--deployment"));
+}
+
+#[test]
+fn the_golden_receipt_is_simulated_verified_or_refused() {
+    let tool = Tool::new();
+    let vectors = concat!(env!("CARGO_MANIFEST_DIR"), "/../../vectors");
+    let golden = format!("{vectors}/golden.receipt.json");
+    let deployment = format!("{vectors}/golden.deployment.json");
+    let run = tool.run(&["verify", &golden, "--deployment", &deployment, "--policy", "dev"]).exits(0);
+    assert_eq!(run.out.lines().last(), Some("VERIFIED"));
+    let run = tool.run(&["verify", &golden, "--deployment", &deployment]).exits(4);
+    assert_eq!(run.out.lines().last(), Some("SIMULATED"));
+    assert!(run.out.contains("could talk to:"), "{}", run.out);
+    // A context with the bundle's cluster id is an anchor too.
+    tool.run(&["context", "add", "golden", "--deployment", &deployment]).exits(0);
+    tool.run(&["verify", &golden, "--policy", "dev"]).exits(0);
+    let bytes = std::fs::read(&golden).unwrap();
+    for at in (0..bytes.len()).step_by(bytes.len() / 40) {
+        let mut altered = bytes.clone();
+        altered[at] ^= 1;
+        let path = tool.path().join("altered.json");
+        std::fs::write(&path, altered).unwrap();
+        let run = tool.run(&["verify", path.to_str().unwrap(), "--deployment", &deployment, "--policy", "dev"]).exits(3);
+        assert!(run.out.lines().last().unwrap().starts_with("REFUSED: "), "byte {at}: {}", run.out);
+    }
+}
+
+#[test]
+fn a_new_function_is_made_once() {
+    let tool = Tool::new();
+    let run = tool.run(&["new", "my-oracle", "--template", "oracle"]).exits(0);
+    assert_eq!(run.out, "my-oracle\n");
+    assert!(tool.path().join("my-oracle/src/index.ts").is_file());
+    let run = tool.run(&["new", "my-oracle"]).exits(1);
+    assert!(run.err.contains("hint:"), "{}", run.err);
+}
+
+#[test]
+fn a_key_in_the_environment_is_read_and_never_printed() {
+    let tool = Tool::new();
+    let secret = "0xZZZZ1f00d1f00d1f00d1f00d1f00d1f00d1f00d1f00d1f00d1f00d1f00d1f00d1f";
+    let deployment = concat!(env!("CARGO_MANIFEST_DIR"), "/../../vectors/golden.deployment.json");
+    tool.run(&["context", "add", "golden", "--deployment", deployment]).exits(0);
+    tool.run(&["context", "use", "golden"]).exits(0);
+    let run = tool
+        .run_with(&["call", "hello", "greet"], |command| {
+            command.env("TACIT_KEY", secret);
+        })
+        .exits(1);
+    assert!(run.err.contains("TACIT_KEY") && !run.err.contains("1f00d"), "{}", run.err);
+}

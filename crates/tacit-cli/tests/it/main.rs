@@ -1,0 +1,6 @@
+//! The `tacit` binary against a real local network: chain, simulated chips, gatekeepers, workers and gateways as processes.
+
+mod command_line;
+mod meddler;
+mod network;
+mod tool;
