@@ -6,10 +6,13 @@ use tacit_api::gatekeeper::{
     ADMIT, AdmitAnswer, AdmitOutcome, AdmitRequest, CERTIFICATE, CHALLENGE, CertificateAnswer, CertificateRequest,
     ChallengeAnswer, ChallengeRequest, Version1,
 };
-use tacit_attest::{Collateral, Evidence, Measurements, Policy, VerifiedEvidence};
+use tacit_attest::{Collateral, Evidence, Measurements, Policy};
 use tacit_platform::Driver;
 use tacit_receipt::SignedCertificate;
-use tacit_threshold::collect::Collector;
+use tacit_threshold::{
+    admission::{AdmissionRefusal, Demands, certificate},
+    collect::Collector,
+};
 use tacit_types::{
     Digest, UnixTime,
     deployment::Deployment,
@@ -23,8 +26,6 @@ use crate::{
     certificates::Certified, error::WorkerError, gatekeepers::Gatekeepers, keys::Keys, time::now,
 };
 
-/// Life of a certificate in seconds.
-pub(crate) const CERTIFICATE_LIFE: u64 = 86_400;
 /// How long further gatekeepers are waited for once t have answered.
 const GRACE: Duration = Duration::from_millis(1_500);
 
@@ -67,8 +68,16 @@ impl Applicant<'_> {
         times.sort_unstable();
         let not_before = times[times.len() / 2];
         let verified = tacit_attest::verify(first, &collateral, &policy, not_before)?;
-        let simulated = verified.simulated() || challenges.iter().any(|(_, challenge)| challenge.simulated);
-        let certificate = self.certificate(&verified, simulated, not_before);
+        let demands = Demands {
+            cluster: self.gatekeepers.cluster,
+            epoch: self.gatekeepers.set.epoch,
+            policy,
+            gatekeepers_simulated: challenges.iter().any(|(_, challenge)| challenge.simulated),
+        };
+        let impossible = |refusal: AdmissionRefusal| not_admitted(0, needed, refusal.to_string());
+        let mut certificate =
+            certificate(&demands, &verified, &self.keys.keyset, self.operator.address(), not_before).map_err(impossible)?;
+        certificate.policy = self.deployment.genesis.policy;
         let claim = EndpointClaim {
             worker: certificate.worker,
             keyset: certificate.keyset,
@@ -125,25 +134,6 @@ impl Applicant<'_> {
         }
         challenges.sort_by_key(|(index, _)| *index);
         (challenges, reasons)
-    }
-
-    fn certificate(&self, verified: &VerifiedEvidence, simulated: bool, not_before: UnixTime) -> Certificate {
-        Certificate {
-            worker: self.keys.address,
-            keyset: self.keys.digest,
-            platform: verified.platform(),
-            measurement: verified.measurement(),
-            chip: verified.chip(),
-            confidence: verified.confidence().level(),
-            root: verified.root(),
-            policy: self.deployment.genesis.policy,
-            simulated,
-            operator: self.operator.address(),
-            collateral_time: verified.collateral_time(),
-            not_before,
-            not_after: not_before.plus(CERTIFICATE_LIFE).min(self.keys.keyset.not_after),
-            epoch: self.gatekeepers.set.epoch,
-        }
     }
 
     async fn collect(&self, certificate: &Certificate, requests: Vec<(u32, AdmitRequest)>, reasons: &mut String) -> Collector {
