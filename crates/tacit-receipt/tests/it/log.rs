@@ -137,9 +137,9 @@ fn damaged_tiles_are_noticed() {
 #[test]
 fn tiles_that_could_not_be_stored_are_published_again() {
     let (mut log, mut store, _) = log(200, 200);
-    (200..600).for_each(|number| drop(log.append(entry(number))));
+    (200..600).for_each(|number| _ = log.append(entry(number)));
     let lost = log.publish();
-    (600..700).for_each(|number| drop(log.append(entry(number))));
+    (600..700).for_each(|number| _ = log.append(entry(number)));
     let publication = log.publish();
     assert!(lost.tiles.iter().filter(|tile| tile.id.width == 256).all(|tile| publication.tiles.contains(tile)));
     store.write(&publication.tiles);
