@@ -46,7 +46,7 @@ impl RequestChunkSealer {
     /// # Errors
     /// [`EnvelopeError::TooLarge`] above [`MAX_CHUNK`], [`EnvelopeError::Malformed`] for an empty chunk.
     pub fn seal(&mut self, plaintext: &[u8]) -> Result<Vec<u8>, EnvelopeError> {
-        frame(self.context.seal(b"", chunk(plaintext)?)?)
+        Ok(frame(self.context.seal(b"", chunk(plaintext)?)?))
     }
 
     /// Seals the final chunk, which may be empty, and gives what opens the response.
@@ -135,7 +135,7 @@ impl ResponseChunkSealer {
     /// # Errors
     /// [`EnvelopeError::TooLarge`] above [`MAX_CHUNK`], [`EnvelopeError::Malformed`] for an empty chunk.
     pub fn seal(&mut self, plaintext: &[u8]) -> Result<Vec<u8>, EnvelopeError> {
-        frame(self.key.seal(b"", chunk(plaintext)?)?)
+        Ok(frame(self.key.seal(b"", chunk(plaintext)?)?))
     }
 
     /// Seals the final chunk, which may be empty.
@@ -304,11 +304,11 @@ fn last_chunk(plaintext: &[u8]) -> Result<&[u8], EnvelopeError> {
     Ok(plaintext)
 }
 
-fn frame(ciphertext: Vec<u8>) -> Result<Vec<u8>, EnvelopeError> {
+fn frame(ciphertext: Vec<u8>) -> Vec<u8> {
     let mut out = Vec::with_capacity(ciphertext.len() + 4);
     push(&mut out, ciphertext.len() as u64);
     out.extend_from_slice(&ciphertext);
-    Ok(out)
+    out
 }
 
 fn frame_last(ciphertext: Vec<u8>) -> Vec<u8> {

@@ -1,5 +1,6 @@
 //! Every way to change the golden receipt is refused.
 
+use proptest::prelude::*;
 use rand::{Rng, SeedableRng, rngs::StdRng};
 use serde_json::Value;
 use tacit_attest::Preset;
@@ -128,6 +129,20 @@ fn every_member_left_out_is_noticed() {
         assert_eq!(report.verdict, expected, "{name}: {report}");
         if name == "code" {
             assert_eq!(report.could_talk_to, None);
+        }
+    }
+}
+
+proptest! {
+    #[test]
+    fn hostile_files_never_panic(bytes in proptest::collection::vec(any::<u8>(), 0..400), text in ".{0,200}") {
+        prop_assert!(matches!(tacit_verify::Anchor::parse(&bytes), Err(tacit_verify::VerifyError::Anchor(_))));
+        prop_assert_eq!(tacit_verify::refuse_without_anchor(&bytes).verdict, Verdict::Refused);
+        prop_assert_eq!(tacit_verify::cluster_of(&bytes), None);
+        let question = serde_json::json!({ "bundle": text, "deployment": text, "now": 1 }).to_string();
+        for question in [bytes.as_slice(), text.as_bytes(), question.as_bytes()] {
+            let report: Value = serde_json::from_slice(&tacit_verify::verify_json(question)).unwrap();
+            prop_assert_eq!(&report["verdict"], "refused");
         }
     }
 }
