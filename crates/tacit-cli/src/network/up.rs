@@ -191,6 +191,10 @@ async fn start(
         supervisor.start(roles::gatekeeper(layout, &plan, &name)?)?;
     }
     write_running(folder, layout, &plan, &chain, supervisor)?;
+    for name in plan.gatekeeper_names() {
+        let address = plan.address(&name)?;
+        wait_until(&name, || std::net::TcpStream::connect(address).is_ok()).await?;
+    }
     if is_new || !folder.deployment_path().exists() {
         founding::found(layout, &plan, folder, &chain).await?;
     }
