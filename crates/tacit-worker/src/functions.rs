@@ -2,7 +2,10 @@
 
 use std::{
     collections::{BTreeMap, HashMap},
-    sync::{Arc, Mutex, PoisonError},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
@@ -27,6 +30,8 @@ const CLOSING: Duration = Duration::from_secs(20);
 pub(crate) struct Functions {
     context: Arc<Context>,
     slots: Arc<Mutex<HashMap<FunctionId, Arc<Slot>>>>,
+    /// Whether this worker is ending and takes nothing over any more.
+    ending: Arc<AtomicBool>,
 }
 
 #[derive(Default)]
@@ -61,12 +66,15 @@ impl Slot {
 
 impl Functions {
     pub fn new(context: Arc<Context>) -> Self {
-        Self { context, slots: Arc::default() }
+        Self { context, slots: Arc::default(), ending: Arc::default() }
     }
 
     /// The function, taken over if it is not held.
     pub async fn obtain(&self, function: FunctionId) -> Result<Arc<Held>, Problem> {
         let slot = self.slot(function)?;
+        if self.ending.load(Ordering::Acquire) {
+            return Err(Problem::new(ProblemKind::NotHolder, "this worker is ending"));
+        }
         let held = match slot.alive() {
             Some(held) => held,
             None => self.take_over(&slot, function).await?,
@@ -217,6 +225,7 @@ impl Functions {
 
     /// Gives everything back and waits for it, so that other workers need not wait for leases to end.
     pub async fn give_back(&self) {
+        self.ending.store(true, Ordering::Release);
         let all = self.held();
         for held in &all {
             held.end(End::Retired);

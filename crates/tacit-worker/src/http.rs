@@ -54,10 +54,12 @@ pub(crate) fn router(surface: Surface) -> Router {
         }
     }
     let cors = CorsLayer::new().allow_origin(Any).allow_methods(Any).allow_headers(Any);
-    open.layer(cors)
-        .merge(closed)
+    let not_allowed = async || Problem::new(ProblemKind::MethodNotAllowed, "");
+    // What answers a method that a route does not have answers preflights too, so it comes before the layer.
+    open.method_not_allowed_fallback(not_allowed)
+        .layer(cors)
+        .merge(closed.method_not_allowed_fallback(not_allowed))
         .fallback(async || Problem::new(ProblemKind::NotFound, ""))
-        .method_not_allowed_fallback(async || Problem::new(ProblemKind::MethodNotAllowed, ""))
         .layer(CatchPanicLayer::custom(|_| Problem::new(ProblemKind::Internal, "").into_response()))
         .with_state(surface)
 }

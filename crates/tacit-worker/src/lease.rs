@@ -63,7 +63,14 @@ pub(crate) async fn take(
         if attempt > 0 {
             tokio::time::sleep(Duration::from_millis(20 << attempt)).await;
         }
-        let plan = read(gatekeepers, certified, key, function).await?;
+        let plan = match read(gatekeepers, certified, key, function).await {
+            Err(LeaseError::Refused(Refusal::UnknownCertificate)) => {
+                admission::show(gatekeepers, certified).await;
+                last = LeaseError::Refused(Refusal::UnknownCertificate);
+                continue;
+            }
+            other => other?,
+        };
         if let Some((holder, until)) = plan.holder
             && holder != certified.id
         {
