@@ -169,7 +169,7 @@ impl Bundler {
         if parsed.diagnostics.has_errors() {
             return Err(PackageError::Source(format!("{}: the transformed source cannot be read", module.path)));
         }
-        let semantic = SemanticBuilder::new().build(&parsed.program).semantic;
+        let semantic = SemanticBuilder::new().with_build_nodes(true).build(&parsed.program).semantic;
         let record = &parsed.module_record;
         if !record.dynamic_imports.is_empty() {
             return Err(PackageError::Dynamic(module.path));

@@ -103,19 +103,23 @@ impl PreparedCall {
     /// [`ClientError::Tampered`] for bytes that the worker did not seal for this call, [`ClientError::Sealed`] for its
     /// refusal, [`ClientError::Malformed`] for what no worker answers.
     pub fn open(&self, sealed: &[u8]) -> Result<OpenedAnswer, ClientError> {
-        let plain = self.opener.open(sealed).map_err(ClientError::Tampered)?;
-        let response = Response::decode(&plain, &Limits::default()).map_err(|_| ClientError::Malformed("not binary HTTP"))?;
-        if response.headers.value("content-type") == Some(headers::PROBLEM_MEDIA_TYPE) {
-            return Err(match Problem::from_json(&response.body) {
-                Ok(problem) => ClientError::Sealed(problem),
-                Err(_) => ClientError::Malformed("a refusal without a reason"),
-            });
-        }
-        let bundle = response.trailers.value(headers::BUNDLE).ok_or(ClientError::Malformed("an answer without a receipt"))?;
-        let bundle =
-            BASE64_URL_SAFE_NO_PAD.decode(bundle).map_err(|_| ClientError::Malformed("a receipt that is not base64url"))?;
-        Ok(OpenedAnswer { response: response.body, bundle })
+        open_answer(&self.opener, sealed)
     }
+}
+
+fn open_answer(opener: &ResponseOpener, sealed: &[u8]) -> Result<OpenedAnswer, ClientError> {
+    let plain = opener.open(sealed).map_err(ClientError::Tampered)?;
+    let response = Response::decode(&plain, &Limits::default()).map_err(|_| ClientError::Malformed("not binary HTTP"))?;
+    if response.headers.value("content-type") == Some(headers::PROBLEM_MEDIA_TYPE) {
+        return Err(match Problem::from_json(&response.body) {
+            Ok(problem) => ClientError::Sealed(problem),
+            Err(_) => ClientError::Malformed("a refusal without a reason"),
+        });
+    }
+    let bundle = response.trailers.value(headers::BUNDLE).ok_or(ClientError::Malformed("an answer without a receipt"))?;
+    let bundle =
+        BASE64_URL_SAFE_NO_PAD.decode(bundle).map_err(|_| ClientError::Malformed("a receipt that is not base64url"))?;
+    Ok(OpenedAnswer { response: response.body, bundle })
 }
 
 /// What a worker sealed for this call, not verified yet.
@@ -192,7 +196,7 @@ impl Client {
             let mut wait = pause;
             match &error {
                 // The word of a node that nobody vouches for ends the call only when every way in says so.
-                ClientError::Unsealed { problem, .. } if !error.is_passing() => {
+                ClientError::Lookup { problem, .. } | ClientError::Unsealed { problem, .. } if !error.is_passing() => {
                     hints += 1;
                     if hints >= entries.len() || problem.kind == ProblemKind::TooLarge {
                         return Err(error);
@@ -200,11 +204,11 @@ impl Client {
                     entry += 1;
                 }
                 _ if !error.is_passing() => return Err(error),
-                ClientError::Unsealed { problem, .. } | ClientError::Sealed(problem) => {
+                ClientError::Lookup { problem, .. } | ClientError::Unsealed { problem, .. } | ClientError::Sealed(problem) => {
                     self.forget_workers(request.function);
                     match problem.kind {
                         ProblemKind::NotHolder | ProblemKind::NotCertified | ProblemKind::WorkerUnreachable => rank += 1,
-                        ProblemKind::WrongKey => rank = 0,
+                        ProblemKind::WrongKey | ProblemKind::UnreadableSeal | ProblemKind::UnknownWorker => rank = 0,
                         _ => entry += 1,
                     }
                     if let Some(seconds) = problem.retry_after.filter(|_| problem.kind.status() == 429) {
@@ -347,6 +351,7 @@ fn route(entries: &[Entry], turn: usize, candidate: &Candidate) -> Entry {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use tacit_envelope::{Kem, KeyPair};
 
     #[test]
     fn impossible_requests_are_refused_before_anything_is_sent() {
@@ -358,6 +363,49 @@ mod tests {
         check(CallRequest { idempotency_key: "a b".into(), ..good.clone() });
         check(CallRequest { body: vec![0; (16 << 20) + 1].into(), ..good.clone() });
         check(CallRequest { patience: Duration::from_secs(901), ..good });
+    }
+
+    /// What a worker seals, as the client opens it.
+    fn opened(response: Response, meddle: impl Fn(&mut Vec<u8>)) -> Result<OpenedAnswer, ClientError> {
+        let worker = KeyPair::generate(&mut rand::rng(), 1, Kem::XWing);
+        let (sealed, opener) = seal_request(&mut rand::rng(), &worker.config(), b"request").unwrap();
+        let (_, sealer) = worker.open_request(&sealed).unwrap();
+        let mut answer = sealer.seal(&mut rand::rng(), &response.encode().unwrap()).unwrap();
+        meddle(&mut answer);
+        open_answer(&opener, &answer)
+    }
+
+    #[test]
+    fn an_answer_opens_only_as_it_was_sealed() {
+        let answer = || Response::new(200).header("content-type", "application/json").body(b"{}".to_vec()).trailer(headers::BUNDLE, "e30");
+        let whole = opened(answer(), |_| {}).unwrap();
+        assert_eq!((whole.response.as_slice(), whole.bundle.as_slice()), (b"{}".as_slice(), b"{}".as_slice()));
+        let check = |meddle: &dyn Fn(&mut Vec<u8>)| assert!(matches!(opened(answer(), meddle), Err(ClientError::Tampered(_))));
+        check(&|bytes| bytes[0] ^= 1);
+        check(&|bytes| bytes[20] ^= 1);
+        check(&|bytes| *bytes.last_mut().unwrap() ^= 1);
+        check(&|bytes| bytes.truncate(bytes.len() - 1));
+        check(&|bytes| bytes.truncate(16));
+        check(&|bytes| bytes.push(0));
+        check(&Vec::clear);
+    }
+
+    #[test]
+    fn an_answer_without_a_receipt_is_no_answer() {
+        let check = |response: Response| assert!(matches!(opened(response, |_| {}), Err(ClientError::Malformed(_))));
+        check(Response::new(200).body(b"{}".to_vec()));
+        check(Response::new(200).trailer(headers::BUNDLE, "not base64!"));
+        check(Response::new(500).header("content-type", headers::PROBLEM_MEDIA_TYPE).body(b"{}".to_vec()));
+    }
+
+    #[test]
+    fn a_refusal_inside_the_seal_is_the_workers_word() {
+        let problem = Problem::new(ProblemKind::Denied, "the owner only");
+        let response = Response::new(403).header("content-type", headers::PROBLEM_MEDIA_TYPE).body(problem.to_json());
+        match opened(response, |_| {}) {
+            Err(ClientError::Sealed(found)) => assert_eq!(found, problem),
+            _ => panic!("not taken as a refusal"),
+        }
     }
 
     #[test]

@@ -2,16 +2,19 @@
 
 use std::time::{Duration, Instant};
 
-use tacit_api::{FunctionAnswer, limits};
-use tacit_ledger::{At, NewVersion, Outcome, Writer};
+use tacit_api::{FunctionAnswer, ProblemKind, calls, limits};
+use tacit_ledger::{At, FunctionRecord, NewVersion, Outcome, Writer};
 use tacit_types::{CodeHash, FunctionId};
 
-use crate::{Client, ClientError, Entry, Package};
+use crate::{CallRequest, Client, ClientError, Entry, Package};
 
 const UPLOAD_TIMEOUT: Duration = Duration::from_secs(60);
 const LOOKUP_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long the gateways may take to see a version that is final on the chain.
 const VISIBLE: Duration = Duration::from_secs(60);
+
+/// How long one probe of the new code may take.
+const PROBE: Duration = Duration::from_secs(10);
 
 /// How far a deployment has come; for a line on the screen.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -29,7 +32,7 @@ pub enum Step {
         /// Number of the block.
         block: u64,
     },
-    /// A gateway names a verified worker for it.
+    /// A verified worker answers with this code.
     Callable,
 }
 
@@ -76,17 +79,40 @@ impl Client {
             Some(record) if record.code_hash == package.code_hash() && record.uri == version.uri => (record.versions, None),
             Some(record) => (record.versions + 1, Some(writer.upgrade_function(function, &version).await?)),
         };
+        let unchanged = outcome.is_none();
+        let outcome = match &existing {
+            Some(record) => self.follow_manifest(&writer, record, package).await?.or(outcome),
+            None => outcome,
+        };
         if let Some(Outcome { block, .. }) = &outcome {
             progress(Step::Registered { block: *block });
         }
-        let waits = existing.as_ref().is_some_and(|record| record.upgrade_delay > 0) && outcome.is_some();
+        let waits = existing.as_ref().is_some_and(|record| record.upgrade_delay > 0) && !unchanged;
         if !waits {
             self.wait_until_callable(function, package.code_hash()).await?;
             progress(Step::Callable);
         }
         self.forget_workers(function);
         let url = self.first_gateway().map(|gateway| format!("{gateway}/f/{function}")).unwrap_or_default();
-        Ok(Deployed { function, version: number, code_hash: package.code_hash(), url, unchanged: outcome.is_none() })
+        Ok(Deployed { function, version: number, code_hash: package.code_hash(), url, unchanged })
+    }
+
+    /// Brings what the registry enforces of `[upgrade]` in line with the manifest of a function that exists.
+    async fn follow_manifest(
+        &self,
+        writer: &Writer,
+        record: &FunctionRecord,
+        package: &Package,
+    ) -> Result<Option<Outcome>, ClientError> {
+        let upgrade = &package.manifest().upgrade;
+        let mut last = None;
+        if upgrade.delay != record.upgrade_delay && !record.frozen {
+            last = Some(writer.set_upgrade_delay(record.id, upgrade.delay).await?);
+        }
+        if upgrade.frozen && !record.frozen {
+            last = Some(writer.freeze_function(record.id).await?);
+        }
+        Ok(last)
     }
 
     /// Sends the blobs to every gateway; one that takes them is enough, since gateways ask each other.
@@ -120,17 +146,18 @@ impl Client {
         Ok(())
     }
 
-    /// Waits until a gateway shows this code and a worker that holds under the policy.
+    /// Waits until a gateway shows this code and a verified worker answers with it.
     async fn wait_until_callable(&self, function: FunctionId, code: CodeHash) -> Result<(), ClientError> {
         let end = Instant::now() + VISIBLE;
         let mut pause = Duration::from_millis(10);
         loop {
-            let seen = self.sees(function, code).await;
-            match seen {
-                Ok(true) => {
-                    self.fetch_workers(function).await?;
-                    return Ok(());
-                }
+            let ready = match self.sees(function, code).await {
+                Ok(true) => self.runs(function, code).await,
+                other => other,
+            };
+            match ready {
+                Ok(true) => return Ok(()),
+                Err(error) if !waits(&error) => return Err(error),
                 Err(error) if Instant::now() >= end => return Err(ClientError::Deadline(Some(Box::new(error)))),
                 Ok(false) if Instant::now() >= end => return Err(ClientError::Deadline(None)),
                 _ => {}
@@ -138,6 +165,13 @@ impl Client {
             tokio::time::sleep(pause).await;
             pause = (pause * 2).min(Duration::from_millis(400));
         }
+    }
+
+    /// Asks for what every function denies to those without a name: the denial's receipt says which code is in force.
+    async fn runs(&self, function: FunctionId, code: CodeHash) -> Result<bool, ClientError> {
+        let request = CallRequest { patience: PROBE, ..CallRequest::new(function, calls::SECRETS_SET, "{}") };
+        let answer = self.nameless().call(&request).await?;
+        Ok(answer.receipt().code_hash == code)
     }
 
     async fn sees(&self, function: FunctionId, code: CodeHash) -> Result<bool, ClientError> {
@@ -172,5 +206,16 @@ impl Client {
     pub fn writer(&self) -> Result<Writer, ClientError> {
         let key = self.caller.as_ref().ok_or(ClientError::NoKey)?;
         Ok(self.ledger()?.writer(key)?)
+    }
+}
+
+/// Whether a failure of the probe may pass by itself: the nodes have not all read the newest block yet.
+fn waits(error: &ClientError) -> bool {
+    match error {
+        ClientError::Deadline(_) | ClientError::BadAnswer { .. } | ClientError::Unreachable { .. } => true,
+        ClientError::Lookup { problem, .. } | ClientError::Unsealed { problem, .. } | ClientError::Sealed(problem) => {
+            matches!(problem.kind, ProblemKind::UnknownFunction) || problem.kind.is_passing() || problem.kind.asks_to_seal_again()
+        }
+        _ => false,
     }
 }

@@ -40,7 +40,15 @@ pub enum ClientError {
         /// What is wrong.
         reason: String,
     },
-    /// A node said no, outside a seal: nobody vouches for its words.
+    /// A node could not tell what was asked of it.
+    #[error("{problem} (said by {url})")]
+    Lookup {
+        /// The node.
+        url: String,
+        /// Its words.
+        problem: Problem,
+    },
+    /// A node answered a call with a refusal outside the seal: nobody vouches for its words.
     #[error("{problem} (said by {url}, unsealed: the outcome of the call is unknown)")]
     Unsealed {
         /// The node.
@@ -96,7 +104,7 @@ impl ClientError {
     pub fn hint(&self) -> Option<String> {
         match self {
             Self::Unreachable { .. } => Some("is the network up? see `tacit status`, start it with `tacit up`".into()),
-            Self::Unsealed { problem, .. } | Self::Sealed(problem) => problem.hint.clone(),
+            Self::Lookup { problem, .. } | Self::Unsealed { problem, .. } | Self::Sealed(problem) => problem.hint.clone(),
             Self::NoWorker { report, .. } | Self::Receipt(report) if report.verdict == Verdict::Simulated => {
                 Some("the hardware root is a simulated one; `--policy dev` accepts the root that the deployment names".into())
             }
@@ -128,7 +136,7 @@ impl ClientError {
     pub(crate) fn is_passing(&self) -> bool {
         match self {
             Self::Unreachable { .. } | Self::BadAnswer { .. } | Self::Tampered(_) | Self::Malformed(_) => true,
-            Self::Unsealed { problem, .. } | Self::Sealed(problem) => {
+            Self::Lookup { problem, .. } | Self::Unsealed { problem, .. } | Self::Sealed(problem) => {
                 problem.kind.is_passing() || problem.kind.asks_to_seal_again() || problem.kind == tacit_api::ProblemKind::Replayed
             }
             _ => false,

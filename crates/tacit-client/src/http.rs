@@ -81,7 +81,13 @@ impl Http {
 }
 
 fn accept(reply: Reply, url: &str) -> Result<Bytes, ClientError> {
-    if reply.success { Ok(reply.bytes) } else { Err(refused(&reply, url)) }
+    if reply.success {
+        return Ok(reply.bytes);
+    }
+    Err(match refused(&reply, url) {
+        ClientError::Unsealed { url, problem } => ClientError::Lookup { url, problem },
+        other => other,
+    })
 }
 
 /// What a node's refusal says, if it says anything that is known here.

@@ -70,6 +70,17 @@ impl Client {
         self
     }
 
+    /// A second client of the same cluster that asks without a name.
+    pub(crate) fn nameless(&self) -> Self {
+        Self {
+            verifier: self.verifier.clone(),
+            http: self.http.clone(),
+            entries: self.entries.clone(),
+            caller: None,
+            known: Mutex::default(),
+        }
+    }
+
     /// What is trusted.
     pub fn deployment(&self) -> &Deployment {
         self.verifier.anchor().deployment()

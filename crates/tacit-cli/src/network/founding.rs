@@ -3,7 +3,6 @@
 use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
-use rand::RngExt as _;
 use tacit_attest::{ExtraRoot, Policy, Preset, Vendor};
 use tacit_gatekeeper::ceremony::{self, Template};
 use tacit_ledger::{Addresses, Anvil, ClusterParameters, Ledger, code_hashes, deploy_all, predict_addresses};
@@ -23,6 +22,8 @@ use crate::context::{NetworkFolder, is_name, read_key, write_key};
 /// How long the chain believes the first gatekeepers: a year, since a local set is not renewed.
 const SET_LIFE: u64 = 365 * 86_400;
 
+/// The id by which everybody knows a local chain that makes no blocks while nothing happens.
+const DEVELOPMENT_CHAIN: u64 = 31_337;
 const FINALITY: Finality = Finality::Named(NamedFinality::Finalized);
 
 /// Plans a new network: ports, folders, keys, its own copy of the binaries, the simulated vendor.
@@ -33,9 +34,7 @@ pub fn plan(arguments: &UpArguments, layout: &Layout, folder: &NetworkFolder) ->
         (1..=5).contains(&arguments.gatekeepers) && (1..=arguments.gatekeepers).contains(&arguments.threshold),
         "a local network has 1 to 5 gatekeepers and a threshold of at most as many"
     );
-    // A chain of its own for each network: what is signed for one is not valid on another.
-    let chain_id = u64::from(rand::rng().random_range(1_000_000_000_u32..2_000_000_000));
-    let plan = Plan::new(name, chain_id, arguments.gatekeepers, arguments.threshold, arguments.workers)?;
+    let plan = Plan::new(name, DEVELOPMENT_CHAIN, arguments.gatekeepers, arguments.threshold, arguments.workers)?;
     layout.create(&plan)?;
     copy_binaries(layout)?;
 
