@@ -45,6 +45,7 @@ pub fn run(network: &Network) -> Result<()> {
         .arg(own.join("simulated-vendor"))
         .arg("--socket")
         .arg(&socket)
+        .stdout(Stdio::null())
         .stderr(Stdio::null())
         .spawn();
     let _chip = Owned(chip.context("the simulated chip of worker-x did not start")?);

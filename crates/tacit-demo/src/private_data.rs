@@ -104,7 +104,7 @@ async fn validate_whole_file(
     );
     let kept = contract::ask_for_verdict(network, function, deployed.code_hash, root, PATIENCE).await?;
     println!(
-        "  contract {}: passed = {}, n = {}, asked in block {}, answered in block {}, fulfil {} gas",
+        "  contract {}: passed = {}, n = {}, asked in block {}, answered by block {}, question {} gas",
         short(&kept.contract),
         kept.passed,
         kept.rows,

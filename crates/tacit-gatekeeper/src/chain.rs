@@ -69,9 +69,19 @@ impl ChainView {
         Ok(head)
     }
 
-    /// What the chain says about a function, or nothing if it is not active.
+    /// What the chain says about a function, or nothing if it is not active. A function that is not known yet may have been
+    /// registered since the last look, so the chain is looked at again before it is called unknown.
     pub(crate) async fn facts(&self, function: FunctionId) -> Result<Option<Facts>, Problem> {
         let head = self.head()?;
+        if let Some(facts) = self.facts_at(head, function).await? {
+            return Ok(Some(facts));
+        }
+        self.saw(self.ledger.finalized().await.map_err(|error| problem(&error))?);
+        let newest = self.head()?;
+        if newest.number == head.number { Ok(None) } else { self.facts_at(newest, function).await }
+    }
+
+    async fn facts_at(&self, head: BlockRef, function: FunctionId) -> Result<Option<Facts>, Problem> {
         let cached = self.seen.read().unwrap_or_else(PoisonError::into_inner).facts.get(&function).copied();
         if let Some((block, facts)) = cached
             && block == head.number
