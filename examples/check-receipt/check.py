@@ -153,14 +153,16 @@ def check(bundle, deployment):
         print(f"register     {count} gatekeepers acknowledged sequence {ack['sequence']} under fence {ack['fence']}")
     elif "confirmation" in bundle:
         quorum = bundle["confirmation"]
-        statement = {"epoch": quorum["epoch"], "root": quorum["root"], "nonce": quorum["nonce"]}
-        pairs = [(s["index"], cluster.signer("Confirmation", {**statement, "time": s["time"]}, s["signature"]))
-                 for s in quorum["signatures"]]
-        count = cluster.check_signers(pairs, cluster.quorum, "confirmation")
         position = raw(receipt["functionId"]) + b"".join(
-            value.to_bytes(32, "big") for value in (quorum["fence"], receipt["sequence"])) + raw(receipt["headAfter"])
-        require(sorted_root(leaf(position), quorum["path"]) == raw(quorum["root"]), "another position was confirmed")
-        require(sorted_root(leaf(digest), quorum["receiptPath"]) == raw(quorum["nonce"]), "the round was another receipt's")
+            receipt[name].to_bytes(32, "big") for name in ("fence", "sequence")) + raw(receipt["headAfter"])
+        pairs = []
+        for signed in quorum["signatures"]:
+            # Each gatekeeper signs the root of the positions that it found to be the newest, at its own time.
+            root = "0x" + sorted_root(leaf(position), signed["path"]).hex()
+            statement = {"epoch": quorum["epoch"], "root": root, "nonce": quorum["nonce"], "time": signed["time"]}
+            pairs.append((signed["index"], cluster.signer("Confirmation", statement, signed["signature"])))
+        count = cluster.check_signers(pairs, cluster.quorum, "confirmation")
+        require(sorted_root(leaf(digest), quorum["receiptPath"]) == raw(quorum["nonce"]), "the round is of other receipts")
         require(quorum["epoch"] == receipt["epoch"], "the confirmation is of another gatekeeper epoch")
         print(f"register     {count} gatekeepers confirmed sequence {receipt['sequence']} as the newest")
     else:
