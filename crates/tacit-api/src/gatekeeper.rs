@@ -224,7 +224,13 @@ message! {
 
 impl PartialRequest {
     /// Signs a request for the function, key epoch, certificate and fence of a held lease.
-    pub fn signed(cluster: ClusterId, lease: HeldLease, nonce: Digest, transport_key: Vec<u8>, key: &SigningKey) -> Self {
+    pub fn signed(
+        cluster: ClusterId,
+        lease: HeldLease,
+        nonce: Digest,
+        transport_key: Vec<u8>,
+        key: &SigningKey,
+    ) -> Self {
         let mut request = Self {
             version: Version1,
             function_id: lease.lease.function_id,
@@ -497,8 +503,10 @@ impl ConfirmRequest {
         positions: &[(FunctionId, Position)],
         key: &SigningKey,
     ) -> Self {
-        let positions: Vec<_> =
-            positions.iter().map(|(function_id, position)| FunctionPosition { function_id: *function_id, position: *position }).collect();
+        let positions: Vec<_> = positions
+            .iter()
+            .map(|(function_id, position)| FunctionPosition { function_id: *function_id, position: *position })
+            .collect();
         let signature = key.sign(confirm_statement(cluster, certificate, nonce, &positions));
         Self { version: Version1, certificate, nonce, positions, signature }
     }
@@ -509,7 +517,12 @@ impl ConfirmRequest {
     }
 }
 
-fn confirm_statement(cluster: ClusterId, certificate: CertificateId, nonce: Digest, positions: &[FunctionPosition]) -> Digest {
+fn confirm_statement(
+    cluster: ClusterId,
+    certificate: CertificateId,
+    nonce: Digest,
+    positions: &[FunctionPosition],
+) -> Digest {
     let mut hash = Sha256::new();
     hash.update(nonce);
     for FunctionPosition { function_id, position } in positions {

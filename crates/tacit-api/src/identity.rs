@@ -3,7 +3,8 @@
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use tacit_types::{
-    Address, CodeHash, Digest, FunctionId, ManifestHash, UnixTime, eip712::Certificate, keyset::Keyset, quorum::IndexedSignature,
+    Address, CodeHash, Digest, FunctionId, ManifestHash, UnixTime, eip712::Certificate, keyset::Keyset,
+    quorum::IndexedSignature,
 };
 
 /// Version of the documents in this module.

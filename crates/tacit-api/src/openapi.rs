@@ -45,10 +45,14 @@ struct Text {
 
 fn describe(operation: Operation) -> Value {
     let Text { summary, body, answer: (media_type, schema), problems } = text(operation);
-    let nodes: Vec<&str> = operation.nodes().iter().map(|node| match node {
-        Node::Gateway => "gateway",
-        Node::Worker => "worker",
-    }).collect();
+    let nodes: Vec<&str> = operation
+        .nodes()
+        .iter()
+        .map(|node| match node {
+            Node::Gateway => "gateway",
+            Node::Worker => "worker",
+        })
+        .collect();
     let success = if operation == Operation::PutBlob { "204" } else { "200" };
     let mut responses = Map::new();
     let content = if success == "204" { json!({}) } else { json!({"content": {media_type: {"schema": schema}}}) };
@@ -61,10 +65,13 @@ fn describe(operation: Operation) -> Value {
     for status in statuses {
         let kinds: Vec<String> =
             problems.iter().filter(|kind| kind.status() == status).map(|kind| format!("`{}`", kind.name())).collect();
-        responses.insert(status.to_string(), json!({
-            "description": kinds.join(", "),
-            "content": {headers::PROBLEM_MEDIA_TYPE: {"schema": reference("Problem")}},
-        }));
+        responses.insert(
+            status.to_string(),
+            json!({
+                "description": kinds.join(", "),
+                "content": {headers::PROBLEM_MEDIA_TYPE: {"schema": reference("Problem")}},
+            }),
+        );
     }
     let mut described = json!({
         "operationId": operation.name(),
@@ -89,33 +96,61 @@ fn text(operation: Operation) -> Text {
     let plain = || json!({"type": "string"});
     let get = |summary, answer, problems| Text { summary, body: None, answer, problems };
     match operation {
-        Operation::Deployment => {
-            get("The deployment file of the cluster that this gateway serves. Compare its cluster id with one from elsewhere.", (json, json!({"type": "object"})), &[])
-        }
-        Operation::Function => {
-            get("A function's entry in the registry on the home chain.", (json, reference("FunctionRecord")), &[InvalidRequest, UnknownFunction, ChainUnavailable])
-        }
+        Operation::Deployment => get(
+            "The deployment file of the cluster that this gateway serves. Compare its cluster id with one from elsewhere.",
+            (json, json!({"type": "object"})),
+            &[],
+        ),
+        Operation::Function => get(
+            "A function's entry in the registry on the home chain.",
+            (json, reference("FunctionRecord")),
+            &[InvalidRequest, UnknownFunction, ChainUnavailable],
+        ),
         Operation::PutBlob => Text {
             summary: "Stores bytes under their SHA-256.",
             body: Some(("application/octet-stream", bytes())),
             answer: (json, Value::Null),
             problems: &[InvalidRequest, TooLarge, DigestMismatch, RateLimited, StorageUnavailable, QuotaExceeded],
         },
-        Operation::GetBlob => {
-            get("Bytes by their SHA-256, from this gateway or one beside it.", ("application/octet-stream", bytes()), &[InvalidRequest, UnknownBlob, StorageUnavailable])
+        Operation::GetBlob => get(
+            "Bytes by their SHA-256, from this gateway or one beside it.",
+            ("application/octet-stream", bytes()),
+            &[InvalidRequest, UnknownBlob, StorageUnavailable],
+        ),
+        Operation::Workers => get(
+            "The live certified workers for a function, in the order in which to try them. Verify before sealing.",
+            (json, reference("FunctionAnswer")),
+            &[InvalidRequest, UnknownFunction, NoWorker, ChainUnavailable],
+        ),
+        Operation::Identity => {
+            get("The worker's certificate, keyset and evidence.", (json, reference("WorkerIdentity")), &[NotCertified])
         }
-        Operation::Workers => {
-            get("The live certified workers for a function, in the order in which to try them. Verify before sealing.", (json, reference("FunctionAnswer")), &[InvalidRequest, UnknownFunction, NoWorker, ChainUnavailable])
-        }
-        Operation::Identity => get("The worker's certificate, keyset and evidence.", (json, reference("WorkerIdentity")), &[NotCertified]),
         Operation::SealedCall => Text {
             summary: "A call sealed to a worker's key: binary HTTP in Oblivious HTTP. An unsealed answer is only a hint; the outcome is unknown until a sealed answer or a receipt is there.",
             body: Some((headers::SEALED_REQUEST, bytes())),
             answer: (headers::SEALED_RESPONSE, bytes()),
             problems: &[
-                InvalidRequest, UnreadableSeal, UnknownFunction, DeadlineExpired, NotHolder, Replayed, WrongKey, TooLarge,
-                UnsupportedMediaType, RateLimited, Overloaded, Internal, BadUpstream, NoWorker, WorkerUnreachable, NotCertified,
-                ChainUnavailable, QuorumUnavailable, StorageUnavailable, StateRolledBack, Timeout,
+                InvalidRequest,
+                UnreadableSeal,
+                UnknownFunction,
+                DeadlineExpired,
+                NotHolder,
+                Replayed,
+                WrongKey,
+                TooLarge,
+                UnsupportedMediaType,
+                RateLimited,
+                Overloaded,
+                Internal,
+                BadUpstream,
+                NoWorker,
+                WorkerUnreachable,
+                NotCertified,
+                ChainUnavailable,
+                QuorumUnavailable,
+                StorageUnavailable,
+                StateRolledBack,
+                Timeout,
             ],
         },
         Operation::PlainCall => Text {
@@ -123,22 +158,52 @@ fn text(operation: Operation) -> Text {
             body: Some((json, json!({}))),
             answer: (json, json!({})),
             problems: &[
-                InvalidRequest, InvalidHeader, BadSignature, Denied, SealedOnly, UnknownFunction, UnknownMethod,
-                DeadlineExpired, NotHolder, Replayed, TooLarge, RateLimited, Overloaded, Internal, BadUpstream, NoWorker,
-                WorkerUnreachable, NotCertified, ChainUnavailable, QuorumUnavailable, StorageUnavailable, StateRolledBack, Timeout,
+                InvalidRequest,
+                InvalidHeader,
+                BadSignature,
+                Denied,
+                SealedOnly,
+                UnknownFunction,
+                UnknownMethod,
+                DeadlineExpired,
+                NotHolder,
+                Replayed,
+                TooLarge,
+                RateLimited,
+                Overloaded,
+                Internal,
+                BadUpstream,
+                NoWorker,
+                WorkerUnreachable,
+                NotCertified,
+                ChainUnavailable,
+                QuorumUnavailable,
+                StorageUnavailable,
+                StateRolledBack,
+                Timeout,
             ],
         },
-        Operation::Receipt => {
-            get("The receipt bundle of a call, without what only its caller may know.", (json, json!({"type": "object"})), &[InvalidRequest, UnknownReceipt, BadUpstream])
-        }
-        Operation::LogCheckpoint => {
-            get("The newest signed checkpoint of a worker's transparency log (C2SP).", ("text/plain; charset=utf-8", plain()), &[InvalidRequest, UnknownWorker, BadUpstream])
-        }
-        Operation::LogTile => {
-            get("A tile of a worker's transparency log (C2SP).", ("application/octet-stream", bytes()), &[InvalidRequest, UnknownWorker, NotFound, BadUpstream])
-        }
+        Operation::Receipt => get(
+            "The receipt bundle of a call, without what only its caller may know.",
+            (json, json!({"type": "object"})),
+            &[InvalidRequest, UnknownReceipt, BadUpstream],
+        ),
+        Operation::LogCheckpoint => get(
+            "The newest signed checkpoint of a worker's transparency log (C2SP).",
+            ("text/plain; charset=utf-8", plain()),
+            &[InvalidRequest, UnknownWorker, BadUpstream],
+        ),
+        Operation::LogTile => get(
+            "A tile of a worker's transparency log (C2SP).",
+            ("application/octet-stream", bytes()),
+            &[InvalidRequest, UnknownWorker, NotFound, BadUpstream],
+        ),
         Operation::Health => get("Whether the process lives.", ("text/plain", plain()), &[]),
-        Operation::Ready => get("Whether the node serves.", ("text/plain", plain()), &[NoWorker, NotCertified, ChainUnavailable, QuorumUnavailable]),
+        Operation::Ready => get(
+            "Whether the node serves.",
+            ("text/plain", plain()),
+            &[NoWorker, NotCertified, ChainUnavailable, QuorumUnavailable],
+        ),
         Operation::Metrics => get("Counters in Prometheus' text format.", ("text/plain; version=0.0.4", plain()), &[]),
         Operation::OpenApi => get("This document.", (json, json!({"type": "object"})), &[]),
         Operation::Index => get("What this node is.", ("text/plain", plain()), &[]),
@@ -146,9 +211,7 @@ fn text(operation: Operation) -> Text {
 }
 
 fn parameters(operation: Operation) -> Vec<Value> {
-    let path = |name: &str, schema: Value, text: &str| {
-        json!({"name": name, "in": "path", "required": true, "schema": schema, "description": text})
-    };
+    let path = |name: &str, schema: Value, text: &str| json!({"name": name, "in": "path", "required": true, "schema": schema, "description": text});
     let mut parameters: Vec<Value> = operation
         .path()
         .split('/')
@@ -158,7 +221,9 @@ fn parameters(operation: Operation) -> Vec<Value> {
             "digest" => path("digest", hex_schema(32), "SHA-256 of the bytes."),
             "call" => path("call", hex_schema(32), "The call's id."),
             "worker" => path("worker", hex_schema(20), "Address of the worker's receipt key."),
-            "method" => path("method", json!({"type": "string", "maxLength": crate::limits::MAX_METHOD}), "The method's name."),
+            "method" => {
+                path("method", json!({"type": "string", "maxLength": crate::limits::MAX_METHOD}), "The method's name.")
+            }
             _ => path("path", json!({"type": "string"}), "The tile, such as `0/x001/234` or `0/000.p/17`."),
         })
         .collect();
@@ -189,7 +254,8 @@ fn merge(target: &mut Value, source: Value) {
 
 fn object(members: &[(&str, Value)], optional: &[&str]) -> Value {
     let required: Vec<&str> = members.iter().map(|(name, _)| *name).filter(|name| !optional.contains(name)).collect();
-    let properties: Map<String, Value> = members.iter().map(|(name, schema)| ((*name).to_owned(), schema.clone())).collect();
+    let properties: Map<String, Value> =
+        members.iter().map(|(name, schema)| ((*name).to_owned(), schema.clone())).collect();
     json!({"type": "object", "additionalProperties": false, "required": required, "properties": properties})
 }
 
@@ -262,7 +328,10 @@ mod tests {
             std::fs::write(COMMITTED, document_json()).unwrap();
         }
         let committed = std::fs::read_to_string(COMMITTED).unwrap();
-        assert!(committed == document_json(), "docs/openapi.json is not in step: run the tests with TACIT_WRITE_OPENAPI=1");
+        assert!(
+            committed == document_json(),
+            "docs/openapi.json is not in step: run the tests with TACIT_WRITE_OPENAPI=1"
+        );
     }
 
     #[test]

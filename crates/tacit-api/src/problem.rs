@@ -131,7 +131,10 @@ impl ProblemKind {
 
     /// Whether the caller should fetch the workers anew, verify, seal again and send with the same idempotency key.
     pub const fn asks_to_seal_again(self) -> bool {
-        matches!(self, Self::NotHolder | Self::WrongKey | Self::UnreadableSeal | Self::NotCertified | Self::UnknownWorker)
+        matches!(
+            self,
+            Self::NotHolder | Self::WrongKey | Self::UnreadableSeal | Self::NotCertified | Self::UnknownWorker
+        )
     }
 
     /// Whether the same request may succeed elsewhere or later.

@@ -77,9 +77,13 @@ impl Operation {
     /// Which nodes have it.
     pub const fn nodes(self) -> &'static [Node] {
         match self {
-            Self::Deployment | Self::Function | Self::PutBlob | Self::GetBlob | Self::Workers | Self::OpenApi | Self::Index => {
-                &[Node::Gateway]
-            }
+            Self::Deployment
+            | Self::Function
+            | Self::PutBlob
+            | Self::GetBlob
+            | Self::Workers
+            | Self::OpenApi
+            | Self::Index => &[Node::Gateway],
             Self::Identity => &[Node::Worker],
             Self::SealedCall
             | Self::PlainCall

@@ -82,7 +82,9 @@ impl Command {
     pub fn is_role(&self) -> bool {
         matches!(
             self,
-            Self::Worker(WorkerCommand::Run(_)) | Self::Gatekeeper(RoleCommand::Run(_)) | Self::Gateway(RoleCommand::Run(_))
+            Self::Worker(WorkerCommand::Run(_))
+                | Self::Gatekeeper(RoleCommand::Run(_))
+                | Self::Gateway(RoleCommand::Run(_))
         )
     }
 }
@@ -273,7 +275,9 @@ pub struct UpgradeArguments {
 #[derive(Debug, Subcommand)]
 pub enum SecretsCommand {
     /// Set one secret. Without =VALUE it is read from standard input, where no history keeps it.
-    #[command(after_help = "Examples:\n  tacit secrets set my-oracle API_KEY\n  pass show api | tacit secrets set my-oracle API_KEY=-")]
+    #[command(
+        after_help = "Examples:\n  tacit secrets set my-oracle API_KEY\n  pass show api | tacit secrets set my-oracle API_KEY=-"
+    )]
     Set(SecretArguments),
 }
 

@@ -140,13 +140,18 @@ impl Contexts {
             .map(|entries| entries.filter_map(|entry| Some(entry.ok()?.path())).collect())
             .unwrap_or_default();
         names.sort();
-        found.extend(names.iter().filter(|path| path.join("deployment.json").is_file()).map(|path| NetworkFolder::at(path)));
+        found.extend(
+            names.iter().filter(|path| path.join("deployment.json").is_file()).map(|path| NetworkFolder::at(path)),
+        );
         found
     }
 
     /// The deployment with that cluster id, if a network on this machine has it.
     pub fn with_cluster(&self, cluster: ClusterId) -> Option<Deployment> {
-        self.all().iter().filter_map(|folder| folder.deployment().ok()).find(|deployment| deployment.cluster_id == cluster)
+        self.all()
+            .iter()
+            .filter_map(|folder| folder.deployment().ok())
+            .find(|deployment| deployment.cluster_id == cluster)
     }
 }
 
@@ -229,12 +234,14 @@ impl NetworkFolder {
 
     /// Writes `caller.key` so that only its owner can read it.
     pub fn write_caller_key(&self, key: &SigningKey) -> Result<()> {
-        std::fs::create_dir_all(&self.path).with_context(|| format!("could not make the folder {}", self.path.display()))?;
+        std::fs::create_dir_all(&self.path)
+            .with_context(|| format!("could not make the folder {}", self.path.display()))?;
         write_key(&self.caller_key_path(), key)
     }
 
     fn write(&self, name: &str, bytes: &[u8], mode: u32) -> Result<()> {
-        std::fs::create_dir_all(&self.path).with_context(|| format!("could not make the folder {}", self.path.display()))?;
+        std::fs::create_dir_all(&self.path)
+            .with_context(|| format!("could not make the folder {}", self.path.display()))?;
         write_file(&self.path.join(name), bytes, mode)
     }
 }
@@ -251,7 +258,9 @@ pub fn read_key(path: &Path) -> Result<SigningKey> {
     if metadata.mode() & 0o077 != 0 {
         bail!("the key {} can be read by others; run: chmod 600 {}", path.display(), path.display());
     }
-    let text = Zeroizing::new(std::fs::read_to_string(path).with_context(|| format!("could not read the key {}", path.display()))?);
+    let text = Zeroizing::new(
+        std::fs::read_to_string(path).with_context(|| format!("could not read the key {}", path.display()))?,
+    );
     parse_key(&text).with_context(|| format!("{} does not hold a key", path.display()))
 }
 
@@ -278,7 +287,8 @@ pub fn write_key(path: &Path, key: &SigningKey) -> Result<()> {
 pub fn write_file(path: &Path, bytes: &[u8], mode: u32) -> Result<()> {
     let temporary = path.with_extension(format!("writing-{}", std::process::id()));
     let write = || -> std::io::Result<()> {
-        let mut file = std::fs::OpenOptions::new().write(true).create(true).truncate(true).mode(mode).open(&temporary)?;
+        let mut file =
+            std::fs::OpenOptions::new().write(true).create(true).truncate(true).mode(mode).open(&temporary)?;
         file.write_all(bytes)?;
         file.sync_all()?;
         std::fs::rename(&temporary, path)
@@ -307,7 +317,9 @@ mod tests {
 
     #[test]
     fn what_is_not_a_key_is_refused_without_being_printed() {
-        for text in ["", "0x", "zz", &"0".repeat(64), &format!("0x{}", "0".repeat(64)), &format!("0x{}", "AB".repeat(32))] {
+        for text in
+            ["", "0x", "zz", &"0".repeat(64), &format!("0x{}", "0".repeat(64)), &format!("0x{}", "AB".repeat(32))]
+        {
             let Err(error) = parse_key(text) else { panic!("{text} was taken") };
             assert!(text.len() < 3 || !format!("{error:#}").contains(text));
         }

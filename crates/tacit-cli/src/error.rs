@@ -104,7 +104,8 @@ mod tests {
 
     #[test]
     fn a_failure_says_what_why_and_what_to_do() {
-        let error = CommandError::hinted(anyhow::anyhow!("no route").context("could not reach the gateway"), "run `tacit up`");
+        let error =
+            CommandError::hinted(anyhow::anyhow!("no route").context("could not reach the gateway"), "run `tacit up`");
         assert_eq!(error.lines(), "error: could not reach the gateway\n  because: no route\nhint: run `tacit up`\n");
     }
 

@@ -102,7 +102,10 @@ impl Bundler {
         let read = |source| PackageError::Read { path: path.to_owned(), source };
         let size = std::fs::metadata(path).map_err(read)?.len();
         if size > FILE_BYTES {
-            return Err(PackageError::Source(format!("{} has {size} bytes, at most {FILE_BYTES} are taken", path.display())));
+            return Err(PackageError::Source(format!(
+                "{} has {size} bytes, at most {FILE_BYTES} are taken",
+                path.display()
+            )));
         }
         let text = std::fs::read_to_string(path).map_err(read)?;
         let name = path.strip_prefix(&self.root).unwrap_or(path).to_string_lossy().into_owned();
@@ -174,7 +177,13 @@ impl Bundler {
         if !record.dynamic_imports.is_empty() {
             return Err(PackageError::Dynamic(module.path));
         }
-        let mut pass = Pass { module: &module, semantic: &semantic, edits: Vec::new(), exports: BTreeMap::new(), tail: String::new() };
+        let mut pass = Pass {
+            module: &module,
+            semantic: &semantic,
+            edits: Vec::new(),
+            exports: BTreeMap::new(),
+            tail: String::new(),
+        };
         let places = self.resolve(record, path, is_entry)?;
         pass.imports(record, &places, &self.done, is_entry)?;
         if is_entry {
@@ -239,7 +248,11 @@ impl Place {
         if let Self::Module(number) = self
             && !done[number].exports.contains_key(name)
         {
-            return Err(PackageError::NoExport { file: file.to_owned(), specifier: specifier.to_owned(), name: name.to_owned() });
+            return Err(PackageError::NoExport {
+                file: file.to_owned(),
+                specifier: specifier.to_owned(),
+                name: name.to_owned(),
+            });
         }
         Ok(format!("{}[{}]", self.object(), quoted(name)))
     }
@@ -377,10 +390,16 @@ impl Pass<'_, '_> {
         for entry in &record.star_export_entries {
             let Some(request) = &entry.module_request else { continue };
             match places[request.name.as_str()] {
-                Place::Host => return Err(PackageError::Source(format!("{}: `export * from \"{HOST}\"` is not possible", self.module.path))),
+                Place::Host => {
+                    return Err(PackageError::Source(format!(
+                        "{}: `export * from \"{HOST}\"` is not possible",
+                        self.module.path
+                    )));
+                }
                 place @ Place::Module(number) => {
                     for name in done[number].exports.keys().filter(|name| *name != "default") {
-                        passed.push((name.clone(), place.member(name, request.name.as_str(), done, &self.module.path)?));
+                        passed
+                            .push((name.clone(), place.member(name, request.name.as_str(), done, &self.module.path)?));
                     }
                 }
             }
@@ -401,7 +420,10 @@ impl Pass<'_, '_> {
         };
         if let Some(entry) = passed_on.clone().find(|entry| from_host(entry)) {
             let text = entry.statement_span.source_text(&self.module.code);
-            return Err(PackageError::Source(format!("{}: `{text}`: the entry cannot export the host's module", self.module.path)));
+            return Err(PackageError::Source(format!(
+                "{}: `{text}`: the entry cannot export the host's module",
+                self.module.path
+            )));
         }
         let statements: BTreeSet<(u32, u32)> =
             passed_on.map(|entry| (entry.statement_span.start, entry.statement_span.end)).collect();
@@ -421,7 +443,11 @@ impl Pass<'_, '_> {
         let passed: BTreeMap<String, String> =
             self.passed_on(record, places, done)?.into_iter().filter(|(name, _)| !own.contains(name)).collect();
         for (number, (name, expression)) in passed.iter().enumerate() {
-            let _ = write!(tail, "\nconst $tacit_export_{number} = {expression};\nexport {{ $tacit_export_{number} as {} }};", quoted(name));
+            let _ = write!(
+                tail,
+                "\nconst $tacit_export_{number} = {expression};\nexport {{ $tacit_export_{number} as {} }};",
+                quoted(name)
+            );
         }
         self.tail = tail;
         Ok(())

@@ -58,7 +58,9 @@ impl CallRequest {
 
     fn check(&self) -> Result<(), ClientError> {
         if !calls::is_method_name(&self.method) && self.method != calls::SECRETS_SET {
-            return Err(ClientError::Request("a method's name is a letter or underscore, then letters, digits and underscores"));
+            return Err(ClientError::Request(
+                "a method's name is a letter or underscore, then letters, digits and underscores",
+            ));
         }
         if !calls::is_idempotency_key(&self.idempotency_key) {
             return Err(ClientError::Request("an idempotency key is 1 to 128 visible ASCII characters"));
@@ -109,14 +111,16 @@ impl PreparedCall {
 
 fn open_answer(opener: &ResponseOpener, sealed: &[u8]) -> Result<OpenedAnswer, ClientError> {
     let plain = opener.open(sealed).map_err(ClientError::Tampered)?;
-    let response = Response::decode(&plain, &Limits::default()).map_err(|_| ClientError::Malformed("not binary HTTP"))?;
+    let response =
+        Response::decode(&plain, &Limits::default()).map_err(|_| ClientError::Malformed("not binary HTTP"))?;
     if response.headers.value("content-type") == Some(headers::PROBLEM_MEDIA_TYPE) {
         return Err(match Problem::from_json(&response.body) {
             Ok(problem) => ClientError::Sealed(problem),
             Err(_) => ClientError::Malformed("a refusal without a reason"),
         });
     }
-    let bundle = response.trailers.value(headers::BUNDLE).ok_or(ClientError::Malformed("an answer without a receipt"))?;
+    let bundle =
+        response.trailers.value(headers::BUNDLE).ok_or(ClientError::Malformed("an answer without a receipt"))?;
     let bundle =
         BASE64_URL_SAFE_NO_PAD.decode(bundle).map_err(|_| ClientError::Malformed("a receipt that is not base64url"))?;
     Ok(OpenedAnswer { response: response.body, bundle })
@@ -204,10 +208,14 @@ impl Client {
                     entry += 1;
                 }
                 _ if !error.is_passing() => return Err(error),
-                ClientError::Lookup { problem, .. } | ClientError::Unsealed { problem, .. } | ClientError::Sealed(problem) => {
+                ClientError::Lookup { problem, .. }
+                | ClientError::Unsealed { problem, .. }
+                | ClientError::Sealed(problem) => {
                     self.forget_workers(request.function);
                     match problem.kind {
-                        ProblemKind::NotHolder | ProblemKind::NotCertified | ProblemKind::WorkerUnreachable => rank += 1,
+                        ProblemKind::NotHolder | ProblemKind::NotCertified | ProblemKind::WorkerUnreachable => {
+                            rank += 1
+                        }
                         ProblemKind::WrongKey | ProblemKind::UnreadableSeal | ProblemKind::UnknownWorker => rank = 0,
                         _ => entry += 1,
                     }
@@ -246,7 +254,12 @@ impl Client {
     ///
     /// # Errors
     /// [`ClientError::Seal`].
-    pub fn prepare(&self, request: &CallRequest, candidate: Candidate, deadline: UnixTime) -> Result<PreparedCall, ClientError> {
+    pub fn prepare(
+        &self,
+        request: &CallRequest,
+        candidate: Candidate,
+        deadline: UnixTime,
+    ) -> Result<PreparedCall, ClientError> {
         let nonce = random_digest();
         let certificate = candidate.worker.id();
         let mut inner = Request::post(headers::AUTHORITY, calls::inner_path(request.function, &request.method))
@@ -377,10 +390,16 @@ mod tests {
 
     #[test]
     fn an_answer_opens_only_as_it_was_sealed() {
-        let answer = || Response::new(200).header("content-type", "application/json").body(b"{}".to_vec()).trailer(headers::BUNDLE, "e30");
+        let answer = || {
+            Response::new(200)
+                .header("content-type", "application/json")
+                .body(b"{}".to_vec())
+                .trailer(headers::BUNDLE, "e30")
+        };
         let whole = opened(answer(), |_| {}).unwrap();
         assert_eq!((whole.response.as_slice(), whole.bundle.as_slice()), (b"{}".as_slice(), b"{}".as_slice()));
-        let check = |meddle: &dyn Fn(&mut Vec<u8>)| assert!(matches!(opened(answer(), meddle), Err(ClientError::Tampered(_))));
+        let check =
+            |meddle: &dyn Fn(&mut Vec<u8>)| assert!(matches!(opened(answer(), meddle), Err(ClientError::Tampered(_))));
         check(&|bytes| bytes[0] ^= 1);
         check(&|bytes| bytes[20] ^= 1);
         check(&|bytes| *bytes.last_mut().unwrap() ^= 1);

@@ -76,7 +76,9 @@ impl Client {
                 let outcome = if upgrade.frozen { writer.freeze_function(function).await? } else { outcome };
                 (1, Some(outcome))
             }
-            Some(record) if record.code_hash == package.code_hash() && record.uri == version.uri => (record.versions, None),
+            Some(record) if record.code_hash == package.code_hash() && record.uri == version.uri => {
+                (record.versions, None)
+            }
             Some(record) => (record.versions + 1, Some(writer.upgrade_function(function, &version).await?)),
         };
         let unchanged = outcome.is_none();
@@ -214,7 +216,9 @@ fn waits(error: &ClientError) -> bool {
     match error {
         ClientError::Deadline(_) | ClientError::BadAnswer { .. } | ClientError::Unreachable { .. } => true,
         ClientError::Lookup { problem, .. } | ClientError::Unsealed { problem, .. } | ClientError::Sealed(problem) => {
-            matches!(problem.kind, ProblemKind::UnknownFunction) || problem.kind.is_passing() || problem.kind.asks_to_seal_again()
+            matches!(problem.kind, ProblemKind::UnknownFunction)
+                || problem.kind.is_passing()
+                || problem.kind.asks_to_seal_again()
         }
         _ => false,
     }

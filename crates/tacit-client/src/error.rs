@@ -104,11 +104,16 @@ impl ClientError {
     pub fn hint(&self) -> Option<String> {
         match self {
             Self::Unreachable { .. } => Some("is the network up? see `tacit status`, start it with `tacit up`".into()),
-            Self::Lookup { problem, .. } | Self::Unsealed { problem, .. } | Self::Sealed(problem) => problem.hint.clone(),
-            Self::NoWorker { report, .. } | Self::Receipt(report) if report.verdict == Verdict::Simulated => {
-                Some("the hardware root is a simulated one; `--policy dev` accepts the root that the deployment names".into())
+            Self::Lookup { problem, .. } | Self::Unsealed { problem, .. } | Self::Sealed(problem) => {
+                problem.hint.clone()
             }
-            Self::Tampered(_) => Some("try another gateway; one of the nodes between here and the worker alters data".into()),
+            Self::NoWorker { report, .. } | Self::Receipt(report) if report.verdict == Verdict::Simulated => Some(
+                "the hardware root is a simulated one; `--policy dev` accepts the root that the deployment names"
+                    .into(),
+            ),
+            Self::Tampered(_) => {
+                Some("try another gateway; one of the nodes between here and the worker alters data".into())
+            }
             Self::Deadline(cause) => cause
                 .as_ref()
                 .and_then(|cause| cause.hint())
@@ -137,7 +142,9 @@ impl ClientError {
         match self {
             Self::Unreachable { .. } | Self::BadAnswer { .. } | Self::Tampered(_) | Self::Malformed(_) => true,
             Self::Lookup { problem, .. } | Self::Unsealed { problem, .. } | Self::Sealed(problem) => {
-                problem.kind.is_passing() || problem.kind.asks_to_seal_again() || problem.kind == tacit_api::ProblemKind::Replayed
+                problem.kind.is_passing()
+                    || problem.kind.asks_to_seal_again()
+                    || problem.kind == tacit_api::ProblemKind::Replayed
             }
             _ => false,
         }

@@ -44,12 +44,19 @@ impl Http {
     }
 
     pub(crate) async fn put(&self, url: &str, body: Bytes, timeout: Duration) -> Result<Bytes, ClientError> {
-        let request = self.client.put(url).header("content-type", "application/octet-stream").body(body).timeout(timeout);
+        let request =
+            self.client.put(url).header("content-type", "application/octet-stream").body(body).timeout(timeout);
         let reply = self.send(request, url, limits::MAX_PROBLEM).await?;
         accept(reply, url)
     }
 
-    pub(crate) async fn post_sealed(&self, url: &str, worker: &str, body: Bytes, timeout: Duration) -> Result<Reply, ClientError> {
+    pub(crate) async fn post_sealed(
+        &self,
+        url: &str,
+        worker: &str,
+        body: Bytes,
+        timeout: Duration,
+    ) -> Result<Reply, ClientError> {
         let request = self
             .client
             .post(url)
@@ -61,7 +68,8 @@ impl Http {
     }
 
     async fn send(&self, request: reqwest::RequestBuilder, url: &str, limit: usize) -> Result<Reply, ClientError> {
-        let failed = |source: reqwest::Error| ClientError::Unreachable { url: url.to_owned(), source: source.without_url() };
+        let failed =
+            |source: reqwest::Error| ClientError::Unreachable { url: url.to_owned(), source: source.without_url() };
         let response = request.send().await.map_err(failed)?;
         let success = response.status().is_success();
         let media_type =

@@ -21,12 +21,7 @@ use std::{
 };
 
 use tacit_ledger::{Addresses, Ledger};
-use tacit_types::{
-    Address, FunctionId, UnixTime,
-    deployment::Deployment,
-    formats,
-    signature::SigningKey,
-};
+use tacit_types::{Address, FunctionId, UnixTime, deployment::Deployment, formats, signature::SigningKey};
 use tacit_verify::{Anchor, Judge, Verifier};
 
 /// One user's view of one cluster: whom to ask, by what to judge, and who is asking.
@@ -46,7 +41,13 @@ impl Client {
     pub fn new(deployment: Deployment, judge: Judge) -> Result<Self, ClientError> {
         let entries = deployment.gateways.iter().map(|url| Entry::gateway(url)).collect();
         let verifier = Verifier::new(Anchor::new(deployment)?, judge);
-        Ok(Self { verifier: Arc::new(verifier), http: http::Http::new()?, entries, caller: None, known: Mutex::default() })
+        Ok(Self {
+            verifier: Arc::new(verifier),
+            http: http::Http::new()?,
+            entries,
+            caller: None,
+            known: Mutex::default(),
+        })
     }
 
     /// The same client, signing calls and transactions with `key`.

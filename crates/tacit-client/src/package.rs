@@ -187,7 +187,11 @@ impl Package {
 
     /// The addresses that go to the registry.
     pub fn uri(&self) -> BlobUri {
-        BlobUri { module: sha256(&self.module), manifest: sha256(&self.canonical), map: self.map.as_deref().map(sha256) }
+        BlobUri {
+            module: sha256(&self.module),
+            manifest: sha256(&self.canonical),
+            map: self.map.as_deref().map(sha256),
+        }
     }
 }
 

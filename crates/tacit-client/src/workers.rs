@@ -94,7 +94,8 @@ impl Client {
         let mut last = ClientError::NoEntry;
         for entry in self.entries()? {
             let Entry::Gateway(url) = entry else { continue };
-            match self.http.get(&format!("{url}/v1/blobs/{}", uri.manifest), manifest::MAX_BYTES, LOOKUP_TIMEOUT).await {
+            match self.http.get(&format!("{url}/v1/blobs/{}", uri.manifest), manifest::MAX_BYTES, LOOKUP_TIMEOUT).await
+            {
                 Ok(bytes) if keccak(&bytes).into_bytes() == record.manifest_hash.into_bytes() => {
                     return Manifest::from_canonical(&bytes).map_err(|_| wrong("the registry's manifest is not one"));
                 }
@@ -192,6 +193,10 @@ pub(crate) fn certified(identity: WorkerIdentity) -> CertifiedWorker {
             keyset: identity.keyset,
             signatures: identity.signatures,
         },
-        evidence: Some(BundleEvidence { evidence: identity.evidence, collateral: identity.collateral, nonce: identity.nonce }),
+        evidence: Some(BundleEvidence {
+            evidence: identity.evidence,
+            collateral: identity.collateral,
+            nonce: identity.nonce,
+        }),
     }
 }

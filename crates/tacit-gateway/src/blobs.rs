@@ -49,7 +49,10 @@ impl Blobs {
     /// Stores bytes whose digest must be `digest`; storing the same again changes nothing.
     pub(crate) async fn write(&self, digest: Digest, bytes: Bytes) -> Result<(), Problem> {
         if bytes.len() > MAX_BLOB {
-            return Err(Problem::new(ProblemKind::TooLarge, format!("{} bytes, at most {MAX_BLOB} are allowed", bytes.len())));
+            return Err(Problem::new(
+                ProblemKind::TooLarge,
+                format!("{} bytes, at most {MAX_BLOB} are allowed", bytes.len()),
+            ));
         }
         if sha256(&bytes) != digest {
             return Err(Problem::new(ProblemKind::DigestMismatch, "the body's SHA-256 is not the one in the address"));
@@ -63,7 +66,10 @@ impl Blobs {
             used.checked_add(length).filter(|total| *total <= self.quota)
         });
         if reserved.is_err() {
-            return Err(Problem::new(ProblemKind::QuotaExceeded, format!("all blobs together may have {} bytes", self.quota)));
+            return Err(Problem::new(
+                ProblemKind::QuotaExceeded,
+                format!("all blobs together may have {} bytes", self.quota),
+            ));
         }
         match self.persist(&path, &bytes).await {
             Ok(true) => Ok(()),

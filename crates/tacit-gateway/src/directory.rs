@@ -93,7 +93,9 @@ impl Directory {
     pub(crate) fn endpoint(&self, address: Address) -> Option<String> {
         let state = self.state();
         let live = state.live.iter().find(|worker| worker.address() == address).map(|worker| worker.endpoint.clone());
-        live.or_else(|| state.published.iter().rev().find(|entry| entry.worker == address).map(|entry| entry.endpoint.clone()))
+        live.or_else(|| {
+            state.published.iter().rev().find(|entry| entry.worker == address).map(|entry| entry.endpoint.clone())
+        })
     }
 
     /// Whether the last look at the chain succeeded.
@@ -141,7 +143,8 @@ impl Directory {
         }
         let mut published = Vec::new();
         for (id, certificate) in &registry.certificates {
-            let revoked = ledger.standing(*id, At::Block(block)).await?.is_none_or(|standing| standing.revoked_at.is_some());
+            let revoked =
+                ledger.standing(*id, At::Block(block)).await?.is_none_or(|standing| standing.revoked_at.is_some());
             let endpoint = ledger.endpoint(*id, At::Block(block)).await?;
             if !revoked && is_endpoint(&endpoint) && published.len() < WORKERS {
                 let endpoint = endpoint.trim_end_matches('/').to_owned();
@@ -186,7 +189,10 @@ fn is_endpoint(text: &str) -> bool {
     let parsed = reqwest::Url::parse(text).ok();
     text.len() <= 256
         && parsed.is_some_and(|url| {
-            matches!(url.scheme(), "http" | "https") && url.has_host() && url.query().is_none() && url.fragment().is_none()
+            matches!(url.scheme(), "http" | "https")
+                && url.has_host()
+                && url.query().is_none()
+                && url.fragment().is_none()
         })
 }
 

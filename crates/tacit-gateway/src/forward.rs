@@ -51,8 +51,10 @@ impl ForwardError {
                 .with_hint("ask for the function's workers again and seal to another one"),
             Self::TimedOut => Problem::new(ProblemKind::Timeout, "whether the call ran is unknown")
                 .with_hint("send it again with the same idempotency key"),
-            Self::Broken => Problem::new(ProblemKind::BadUpstream, "the connection broke; whether the call ran is unknown")
-                .with_hint("send it again with the same idempotency key"),
+            Self::Broken => {
+                Problem::new(ProblemKind::BadUpstream, "the connection broke; whether the call ran is unknown")
+                    .with_hint("send it again with the same idempotency key")
+            }
         }
     }
 }
@@ -76,7 +78,12 @@ impl Upstream {
     }
 
     /// Posts a call; an answer of any status is an answer.
-    pub(crate) async fn post(&self, url: &str, from: &HeaderMap, body: Bytes) -> Result<reqwest::Response, ForwardError> {
+    pub(crate) async fn post(
+        &self,
+        url: &str,
+        from: &HeaderMap,
+        body: Bytes,
+    ) -> Result<reqwest::Response, ForwardError> {
         let mut request = self.client.post(url).timeout(CALL_TIMEOUT).body(body);
         for name in REQUEST_HEADERS {
             if let Some(value) = from.get(*name) {

@@ -42,13 +42,18 @@ impl Metrics {
 
     /// The text; workers and blob bytes are what is true now.
     pub(crate) fn render(&self, workers: usize, blob_bytes: u64) -> String {
-        let mut text = String::from("# HELP tacit_gateway_answers_total Answers by operation and class of status.\n# TYPE tacit_gateway_answers_total counter\n");
+        let mut text = String::from(
+            "# HELP tacit_gateway_answers_total Answers by operation and class of status.\n# TYPE tacit_gateway_answers_total counter\n",
+        );
         for (operation, counters) in &self.answers {
             for (class, counter) in CLASSES.iter().zip(counters) {
                 let count = counter.load(Ordering::Relaxed);
                 if count > 0 {
                     let name = operation.name();
-                    let _ = writeln!(text, "tacit_gateway_answers_total{{operation=\"{name}\",status=\"{class}\"}} {count}");
+                    let _ = writeln!(
+                        text,
+                        "tacit_gateway_answers_total{{operation=\"{name}\",status=\"{class}\"}} {count}"
+                    );
                 }
             }
         }
@@ -56,8 +61,18 @@ impl Metrics {
             let _ = write!(text, "# HELP {name} {help}\n# TYPE {name} {kind}\n{name} {value}\n");
         };
         let load = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
-        single("tacit_gateway_forwarded_bytes_total", "counter", "Sealed bytes sent to workers.", load(&self.forwarded_bytes));
-        single("tacit_gateway_unreachable_total", "counter", "Workers that could not be reached.", load(&self.unreachable));
+        single(
+            "tacit_gateway_forwarded_bytes_total",
+            "counter",
+            "Sealed bytes sent to workers.",
+            load(&self.forwarded_bytes),
+        );
+        single(
+            "tacit_gateway_unreachable_total",
+            "counter",
+            "Workers that could not be reached.",
+            load(&self.unreachable),
+        );
         single("tacit_gateway_limited_total", "counter", "Requests above a client's share.", load(&self.limited));
         single("tacit_gateway_workers", "gauge", "Live certified workers.", workers as u64);
         single("tacit_gateway_blob_bytes", "gauge", "Bytes of all blobs.", blob_bytes);

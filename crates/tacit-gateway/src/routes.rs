@@ -111,7 +111,9 @@ fn handler(operation: Operation) -> MethodRouter<Arc<App>> {
         Operation::Health => on(filter, || async { "alive\n" }),
         Operation::Ready => on(filter, ready),
         Operation::Metrics => on(filter, metrics),
-        Operation::OpenApi => on(filter, || async { ([(header::CONTENT_TYPE, "application/json")], openapi::document_json()) }),
+        Operation::OpenApi => {
+            on(filter, || async { ([(header::CONTENT_TYPE, "application/json")], openapi::document_json()) })
+        }
         Operation::Index => on(filter, index),
         Operation::Identity => unreachable!("only workers have an identity document"),
     }
@@ -174,7 +176,11 @@ async fn put_blob(State(app): Shared, Path(digest): Path<String>, request: Reque
     Ok(StatusCode::NO_CONTENT)
 }
 
-async fn get_blob(State(app): Shared, Path(digest): Path<String>, Query(only): Query<LocalOnly>) -> Result<Response, Problem> {
+async fn get_blob(
+    State(app): Shared,
+    Path(digest): Path<String>,
+    Query(only): Query<LocalOnly>,
+) -> Result<Response, Problem> {
     let digest: Digest = parse(&digest, "a blob's address is 0x and the 64 hex digits of its SHA-256")?;
     let bytes = match app.blobs.read(digest).await? {
         Some(bytes) => bytes,
@@ -222,8 +228,11 @@ async fn sealed_call(
     let id = parse_function(&id)?;
     let media_type = request.headers().get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
     if !matches!(media_type, Some(headers::SEALED_REQUEST | headers::SEALED_CHUNKED_REQUEST)) {
-        return Err(Problem::new(ProblemKind::UnsupportedMediaType, format!("a sealed call has the media type {}", headers::SEALED_REQUEST))
-            .with_hint("an unsealed call goes to /f/{id}/{method}, where the manifest allows it"));
+        return Err(Problem::new(
+            ProblemKind::UnsupportedMediaType,
+            format!("a sealed call has the media type {}", headers::SEALED_REQUEST),
+        )
+        .with_hint("an unsealed call goes to /f/{id}/{method}, where the manifest allows it"));
     }
     let chosen = query.address(request.headers())?;
     let fields = request.headers().clone();
@@ -239,7 +248,10 @@ async fn plain_call(
 ) -> Result<Response, Problem> {
     let id = parse_function(&id)?;
     if !calls::is_method_name(&method) {
-        return Err(Problem::new(ProblemKind::InvalidRequest, "a method's name is a letter, then letters, digits and underscores"));
+        return Err(Problem::new(
+            ProblemKind::InvalidRequest,
+            "a method's name is a letter, then letters, digits and underscores",
+        ));
     }
     let chosen = query.address(request.headers())?;
     let fields = request.headers().clone();
@@ -302,8 +314,9 @@ async fn forward(
                 app.metrics.forwarded_bytes.fetch_add(body.len() as u64, Ordering::Relaxed);
                 if any_worker && response.status() == StatusCode::CONFLICT {
                     let bytes = read_bounded(response, limits::MAX_PROBLEM).await.map_err(ForwardError::problem)?;
-                    let problem = Problem::from_json(&bytes)
-                        .unwrap_or_else(|_| Problem::new(ProblemKind::BadUpstream, "the worker answered 409 without saying why"));
+                    let problem = Problem::from_json(&bytes).unwrap_or_else(|_| {
+                        Problem::new(ProblemKind::BadUpstream, "the worker answered 409 without saying why")
+                    });
                     if problem.kind != ProblemKind::NotHolder {
                         return Err(problem);
                     }
@@ -338,7 +351,8 @@ async fn receipt(State(app): Shared, Path(call): Path<String>) -> Result<Respons
     for worker in app.directory.live().into_iter().take(limits::MAX_WORKERS) {
         let upstream = app.upstream.clone();
         asked.spawn(async move {
-            let response = upstream.get(&format!("{}/v1/receipts/{call}", worker.endpoint), LOOKUP_TIMEOUT).await.ok()?;
+            let response =
+                upstream.get(&format!("{}/v1/receipts/{call}", worker.endpoint), LOOKUP_TIMEOUT).await.ok()?;
             if !response.status().is_success() {
                 return None;
             }
@@ -367,10 +381,8 @@ async fn log_tile(State(app): Shared, Path((worker, path)): Path<(String, String
 
 async fn log_object(app: &App, worker: &str, object: &str) -> Result<Response, Problem> {
     let address: Address = parse(worker, "a worker's address is 0x and 40 hex digits")?;
-    let endpoint = app
-        .directory
-        .endpoint(address)
-        .ok_or_else(|| Problem::new(ProblemKind::UnknownWorker, address.to_string()))?;
+    let endpoint =
+        app.directory.endpoint(address).ok_or_else(|| Problem::new(ProblemKind::UnknownWorker, address.to_string()))?;
     let response = app
         .upstream
         .get(&format!("{endpoint}/log/{address}/{object}"), LOOKUP_TIMEOUT)
@@ -395,7 +407,11 @@ async fn metrics(State(app): Shared) -> impl IntoResponse {
 }
 
 async fn index(State(app): Shared) -> String {
-    let root = if app.simulated { "SIMULATED hardware: the protocol is real, the protection by hardware is not" } else { "hardware roots" };
+    let root = if app.simulated {
+        "SIMULATED hardware: the protocol is real, the protection by hardware is not"
+    } else {
+        "hardware roots"
+    };
     format!(
         "tacit gateway\nnetwork {}\ncluster {}\n{root}\n\nThis gateway is not trusted: compare the cluster id with one from elsewhere and verify workers before sealing.\nroutes: /openapi.json\n",
         app.network, app.cluster
@@ -403,24 +419,34 @@ async fn index(State(app): Shared) -> String {
 }
 
 /// Reads a body of at most `limit` bytes within the gateway's memory for bodies, which is held until the permit is dropped.
-async fn read_body(app: &App, request: Request, limit: usize) -> Result<(Bytes, tokio::sync::OwnedSemaphorePermit), Problem> {
+async fn read_body(
+    app: &App,
+    request: Request,
+    limit: usize,
+) -> Result<(Bytes, tokio::sync::OwnedSemaphorePermit), Problem> {
     let too_large = || {
-        Problem::new(ProblemKind::TooLarge, format!("at most {limit} bytes are taken here")).with_hint("send less, or split it")
+        Problem::new(ProblemKind::TooLarge, format!("at most {limit} bytes are taken here"))
+            .with_hint("send less, or split it")
     };
     let declared = content_length(request.headers())?;
     if declared.is_some_and(|length| length > limit) {
         return Err(too_large());
     }
     let units = body_units(declared.unwrap_or(limit)) as u32;
-    let memory = app.body_memory.clone().try_acquire_many_owned(units).map_err(|_| {
-        Problem::new(ProblemKind::Overloaded, "the gateway holds as many requests as it can")
-    })?;
+    let memory = app
+        .body_memory
+        .clone()
+        .try_acquire_many_owned(units)
+        .map_err(|_| Problem::new(ProblemKind::Overloaded, "the gateway holds as many requests as it can"))?;
     let collected = tokio::time::timeout(BODY_TIMEOUT, Limited::new(request.into_body(), limit).collect()).await;
     match collected {
         Ok(Ok(body)) => Ok((body.to_bytes(), memory)),
         Ok(Err(error)) if error.is::<LengthLimitError>() => Err(too_large()),
         Ok(Err(_)) => Err(Problem::new(ProblemKind::InvalidRequest, "the body broke off")),
-        Err(_) => Err(Problem::new(ProblemKind::InvalidRequest, format!("the body did not arrive within {} s", BODY_TIMEOUT.as_secs()))),
+        Err(_) => Err(Problem::new(
+            ProblemKind::InvalidRequest,
+            format!("the body did not arrive within {} s", BODY_TIMEOUT.as_secs()),
+        )),
     }
 }
 
@@ -428,9 +454,9 @@ fn content_length(fields: &HeaderMap) -> Result<Option<usize>, Problem> {
     let parse = |value: &HeaderValue| value.to_str().ok()?.parse().ok();
     match fields.get(header::CONTENT_LENGTH) {
         None => Ok(None),
-        Some(value) => {
-            parse(value).map(Some).ok_or_else(|| Problem::new(ProblemKind::InvalidHeader, "content-length is not a number"))
-        }
+        Some(value) => parse(value)
+            .map(Some)
+            .ok_or_else(|| Problem::new(ProblemKind::InvalidHeader, "content-length is not a number")),
     }
 }
 

@@ -57,16 +57,19 @@ impl Gateway {
     /// [`GatewayError`].
     pub async fn start(config: &Config) -> Result<Self, GatewayError> {
         let path = &config.deployment;
-        let bytes = std::fs::read(path).map_err(|source| GatewayError::ReadDeployment { path: path.clone(), source })?;
+        let bytes =
+            std::fs::read(path).map_err(|source| GatewayError::ReadDeployment { path: path.clone(), source })?;
         let deployment =
             Deployment::from_json(&bytes).map_err(|source| GatewayError::Deployment { path: path.clone(), source })?;
         let ledger = connect(&deployment).map_err(GatewayError::Ledger)?;
         let folder = config.data.join("blobs");
-        let blobs = Blobs::open(&folder, config.blob_quota).map_err(|source| GatewayError::Blobs { path: folder, source })?;
+        let blobs =
+            Blobs::open(&folder, config.blob_quota).map_err(|source| GatewayError::Blobs { path: folder, source })?;
         let listener = TcpListener::bind(config.listen)
             .await
             .map_err(|source| GatewayError::Listen { address: config.listen, source })?;
-        let address = listener.local_addr().map_err(|source| GatewayError::Listen { address: config.listen, source })?;
+        let address =
+            listener.local_addr().map_err(|source| GatewayError::Listen { address: config.listen, source })?;
         let app = Arc::new(App {
             cluster: deployment.cluster_id,
             network: deployment.genesis.network.clone(),

@@ -67,7 +67,11 @@ fn read_body(text: &str) -> Result<Vec<u8>, CommandError> {
     let too_large = || CommandError::usage("the body is larger than 16 MiB", "send less");
     if text == "-" {
         let mut bytes = Vec::new();
-        std::io::stdin().lock().take(MAX_REQUEST as u64 + 1).read_to_end(&mut bytes).context("could not read standard input")?;
+        std::io::stdin()
+            .lock()
+            .take(MAX_REQUEST as u64 + 1)
+            .read_to_end(&mut bytes)
+            .context("could not read standard input")?;
         return if bytes.len() > MAX_REQUEST { Err(too_large()) } else { Ok(bytes) };
     }
     if let Some(path) = text.strip_prefix('@') {
@@ -139,7 +143,8 @@ fn failure(outcome: Outcome, response: &[u8]) -> CommandError {
     };
     let error = match serde_json::from_slice::<CallFailure>(response) {
         Ok(failure) => {
-            let stack = failure.stack.filter(|stack| !stack.is_empty()).map(|stack| format!("\n{stack}")).unwrap_or_default();
+            let stack =
+                failure.stack.filter(|stack| !stack.is_empty()).map(|stack| format!("\n{stack}")).unwrap_or_default();
             anyhow!("{}: {}{stack}", failure.name, failure.message).context(what)
         }
         Err(_) => anyhow!(what),

@@ -12,7 +12,10 @@ pub fn run(command: &ContextCommand, environment: &Environment) -> CommandResult
     match command {
         ContextCommand::Add(arguments) => {
             if !is_name(&arguments.name) {
-                return Err(CommandError::usage(format!("{:?} is not a network's name", arguments.name), "1 to 63 of the characters a-z, 0-9 and -"));
+                return Err(CommandError::usage(
+                    format!("{:?} is not a network's name", arguments.name),
+                    "1 to 63 of the characters a-z, 0-9 and -",
+                ));
             }
             let deployment = read_deployment(&arguments.deployment)?;
             let folder = environment.contexts.named(&arguments.name);
@@ -24,14 +27,18 @@ pub fn run(command: &ContextCommand, environment: &Environment) -> CommandResult
             }
             folder.write_deployment(&deployment)?;
             output::note(format!("network {} · cluster {}", deployment.genesis.network, deployment.cluster_id));
-            output::note("this deployment file is what everything is judged by: compare the cluster id with one from another source");
+            output::note(
+                "this deployment file is what everything is judged by: compare the cluster id with one from another source",
+            );
             output::line(&arguments.name)?;
         }
         ContextCommand::Use(arguments) => {
-            environment
-                .contexts
-                .use_named(&arguments.name)
-                .map_err(|error| CommandError::hinted(error, "add it with `tacit context add NAME --deployment FILE`, or start one with `tacit up`"))?;
+            environment.contexts.use_named(&arguments.name).map_err(|error| {
+                CommandError::hinted(
+                    error,
+                    "add it with `tacit context add NAME --deployment FILE`, or start one with `tacit up`",
+                )
+            })?;
             output::line(&arguments.name)?;
         }
     }

@@ -29,7 +29,9 @@ pub async fn publish(client: &Client, package: &Package, json: bool) -> Result<D
     let began = Instant::now();
     let say = |step: DeployStep| match step {
         DeployStep::Uploaded { gateways, of } => output::note(format!("uploaded to {gateways} of {of} gateways")),
-        DeployStep::Registered { block } => output::note(format!("registered on the home chain, final at block {block}")),
+        DeployStep::Registered { block } => {
+            output::note(format!("registered on the home chain, final at block {block}"))
+        }
         DeployStep::Callable => output::note(format!("callable after {:.1} s", began.elapsed().as_secs_f64())),
         _ => {}
     };
@@ -47,13 +49,16 @@ pub async fn publish(client: &Client, package: &Package, json: bool) -> Result<D
         output::json(&report)?;
     } else {
         let unchanged = if deployed.unchanged { " (unchanged)" } else { "" };
-        output::line(output::table(&[
-            vec!["function".into(), report.function.to_string()],
-            vec!["name".into(), report.name],
-            vec!["version".into(), format!("{}{unchanged}", report.version)],
-            vec!["code".into(), report.code_hash.to_string()],
-            vec!["url".into(), report.url],
-        ]).trim_end())?;
+        output::line(
+            output::table(&[
+                vec!["function".into(), report.function.to_string()],
+                vec!["name".into(), report.name],
+                vec!["version".into(), format!("{}{unchanged}", report.version)],
+                vec!["code".into(), report.code_hash.to_string()],
+                vec!["url".into(), report.url],
+            ])
+            .trim_end(),
+        )?;
     }
     Ok(deployed)
 }

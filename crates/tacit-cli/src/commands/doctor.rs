@@ -32,11 +32,18 @@ pub async fn run(environment: &Environment) -> CommandResult {
     let mut findings = vec![cores(), memory(), chain_program(), folder(environment)];
     match environment.network().deployment() {
         Err(error) if environment.network().deployment_path().exists() => {
-            findings.push(Finding::bad("deployment", format!("{error:#}"), "`tacit up --dir` with a new folder founds a new network"));
+            findings.push(Finding::bad(
+                "deployment",
+                format!("{error:#}"),
+                "`tacit up --dir` with a new folder founds a new network",
+            ));
         }
         Err(_) => findings.push(Finding::good("deployment", "no network yet; `tacit up` starts one")),
         Ok(deployment) => {
-            findings.push(Finding::good("deployment", format!("{} · cluster {}", deployment.genesis.network, deployment.cluster_id)));
+            findings.push(Finding::good(
+                "deployment",
+                format!("{} · cluster {}", deployment.genesis.network, deployment.cluster_id),
+            ));
             findings.push(caller(environment));
             findings.push(chain(&deployment).await);
             findings.extend(nodes(&deployment).await);
@@ -49,7 +56,11 @@ pub async fn run(environment: &Environment) -> CommandResult {
 fn render(findings: &[Finding]) -> String {
     let mut rows = Vec::new();
     for finding in findings {
-        rows.push(vec![if finding.ok { "ok" } else { "PROBLEM" }.to_owned(), finding.what.to_owned(), finding.found.clone()]);
+        rows.push(vec![
+            if finding.ok { "ok" } else { "PROBLEM" }.to_owned(),
+            finding.what.to_owned(),
+            finding.found.clone(),
+        ]);
         if let Some(hint) = &finding.hint {
             rows.push(vec![String::new(), "hint".into(), hint.clone()]);
         }
@@ -68,8 +79,12 @@ fn memory() -> Finding {
         line.trim().strip_suffix(" kB")?.parse::<u64>().ok()
     });
     match available {
-        Some(kib) if kib >= 1 << 20 => Finding::good("memory", format!("{:.1} GiB available", kib as f64 / 1_048_576.0)),
-        Some(kib) => Finding::bad("memory", format!("{} MiB available", kib / 1024), "a local network takes about 1 GiB"),
+        Some(kib) if kib >= 1 << 20 => {
+            Finding::good("memory", format!("{:.1} GiB available", kib as f64 / 1_048_576.0))
+        }
+        Some(kib) => {
+            Finding::bad("memory", format!("{} MiB available", kib / 1024), "a local network takes about 1 GiB")
+        }
         None => Finding::good("memory", "unknown"),
     }
 }
@@ -77,7 +92,9 @@ fn memory() -> Finding {
 fn chain_program() -> Finding {
     match tacit_ledger::AnvilSearch::from_environment().find() {
         Ok(path) => Finding::good("chain program", path.display().to_string()),
-        Err(error) => Finding::bad("chain program", error.to_string(), "`make bootstrap` fetches it; only `tacit up` needs it"),
+        Err(error) => {
+            Finding::bad("chain program", error.to_string(), "`make bootstrap` fetches it; only `tacit up` needs it")
+        }
     }
 }
 
@@ -87,7 +104,11 @@ fn folder(environment: &Environment) -> Finding {
     let probe = existing.join(format!(".tacit-doctor-{}", std::process::id()));
     match std::fs::write(&probe, b"").and_then(|()| std::fs::remove_file(&probe)) {
         Ok(()) => Finding::good("folder", path.display().to_string()),
-        Err(error) => Finding::bad("folder", format!("{} cannot be written: {error}", existing.display()), "choose another one with --dir or TACIT_DIR"),
+        Err(error) => Finding::bad(
+            "folder",
+            format!("{} cannot be written: {error}", existing.display()),
+            "choose another one with --dir or TACIT_DIR",
+        ),
     }
 }
 
@@ -102,7 +123,8 @@ fn caller(environment: &Environment) -> Finding {
 async fn chain(deployment: &Deployment) -> Finding {
     let look = async {
         let addresses = Addresses::from_map(&deployment.genesis.contracts)?;
-        let ledger = Ledger::connect(&deployment.chain.rpc, addresses, deployment.chain.finality)?.with_timeout(PATIENCE);
+        let ledger =
+            Ledger::connect(&deployment.chain.rpc, addresses, deployment.chain.finality)?.with_timeout(PATIENCE);
         ledger.finalized().await
     };
     match look.await {
@@ -120,7 +142,11 @@ async fn nodes(deployment: &Deployment) -> Vec<Finding> {
     for url in &deployment.gateways {
         findings.push(match http.get(format!("{url}/readyz")).send().await {
             Ok(answer) if answer.status().is_success() => Finding::good("gateway", url.clone()),
-            Ok(answer) => Finding::bad("gateway", format!("{url} is not ready: {}", answer.status()), "its log is in the network's folder, logs/"),
+            Ok(answer) => Finding::bad(
+                "gateway",
+                format!("{url} is not ready: {}", answer.status()),
+                "its log is in the network's folder, logs/",
+            ),
             Err(_) => Finding::bad("gateway", format!("{url} does not answer"), "is the network up? `tacit up`"),
         });
     }
@@ -130,7 +156,12 @@ async fn nodes(deployment: &Deployment) -> Vec<Finding> {
         alive += u32::from(answer.is_ok_and(|answer| answer.status().is_success()));
     }
     let set = deployment.genesis.gatekeeper_set();
-    let found = format!("{alive} of {} answer; {} admit and release keys, {} keep the register", set.size(), set.threshold, set.quorum());
+    let found = format!(
+        "{alive} of {} answer; {} admit and release keys, {} keep the register",
+        set.size(),
+        set.threshold,
+        set.quorum()
+    );
     findings.push(if alive >= set.quorum() {
         Finding::good("gatekeepers", found)
     } else {
@@ -145,7 +176,10 @@ mod tests {
 
     #[test]
     fn problems_come_with_a_hint() {
-        let findings = [Finding::good("folder", "/x"), Finding::bad("home chain", "no connection", "is the network up? `tacit up`")];
+        let findings = [
+            Finding::good("folder", "/x"),
+            Finding::bad("home chain", "no connection", "is the network up? `tacit up`"),
+        ];
         insta::assert_snapshot!(render(&findings));
     }
 }

@@ -27,7 +27,11 @@ pub async fn run(command: &FunctionCommand, environment: &Environment) -> Comman
             let caller = client.caller().ok_or_else(|| client_error(tacit_client::ClientError::NoKey))?;
             if client.function_id(caller, name).map_err(client_error)? != id {
                 return Err(CommandError::hinted(
-                    anyhow::anyhow!("the manifest in {} is of your function {name:?}, not of {}", arguments.path.display(), arguments.function),
+                    anyhow::anyhow!(
+                        "the manifest in {} is of your function {name:?}, not of {}",
+                        arguments.path.display(),
+                        arguments.function
+                    ),
                     "name the function that the folder holds; only its owner can upgrade it",
                 ));
             }
@@ -61,7 +65,14 @@ async fn list(client: &Client, json: bool) -> Result<(), CommandError> {
     }
     let rows: Vec<Vec<String>> = records
         .iter()
-        .map(|record| vec![record.name.clone(), record.id.to_string(), format!("version {}", record.versions), frozen(record).into()])
+        .map(|record| {
+            vec![
+                record.name.clone(),
+                record.id.to_string(),
+                format!("version {}", record.versions),
+                frozen(record).into(),
+            ]
+        })
         .collect();
     output::bytes(output::table(&rows).as_bytes())
 }
@@ -70,7 +81,9 @@ async fn show(client: &Client, id: FunctionId, json: bool) -> Result<(), Command
     let record = client.function(id).await.map_err(client_error)?;
     let manifest = client.manifest(&record).await.map_err(client_error)?;
     if json {
-        return output::json(&serde_json::json!({"function": record, "manifest": manifest, "couldTalkTo": manifest.could_talk_to()}));
+        return output::json(
+            &serde_json::json!({"function": record, "manifest": manifest, "couldTalkTo": manifest.could_talk_to()}),
+        );
     }
     output::bytes(render(&record, &manifest).as_bytes())
 }
@@ -84,9 +97,19 @@ fn render(record: &FunctionRecord, manifest: &Manifest) -> String {
         vec!["function".to_owned(), record.id.to_string()],
         vec!["name".into(), record.name.clone()],
         vec!["owner".into(), record.owner.to_string()],
-        vec!["version".into(), format!("{} since {} {}", record.versions, record.activation, frozen(record)).trim_end().to_owned()],
+        vec![
+            "version".into(),
+            format!("{} since {} {}", record.versions, record.activation, frozen(record)).trim_end().to_owned(),
+        ],
         vec!["code".into(), record.code_hash.to_string()],
-        vec!["upgrades".into(), if record.frozen { "never".into() } else { format!("count {} s after they are announced", record.upgrade_delay) }],
+        vec![
+            "upgrades".into(),
+            if record.frozen {
+                "never".into()
+            } else {
+                format!("count {} s after they are announced", record.upgrade_delay)
+            },
+        ],
         vec!["could talk to".into(), manifest.could_talk_to()],
         vec!["workers".into(), format!("at least by policy {}", manifest.trust.policy)],
     ];

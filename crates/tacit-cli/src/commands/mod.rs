@@ -65,7 +65,10 @@ pub async fn run(command: Command, environment: &Environment) -> CommandResult {
 
 async fn up(arguments: &UpArguments, environment: &Environment) -> CommandResult {
     if arguments.threshold > arguments.gatekeepers {
-        return Err(CommandError::usage("the threshold is greater than the number of gatekeepers", "see `tacit up --help`"));
+        return Err(CommandError::usage(
+            "the threshold is greater than the number of gatekeepers",
+            "see `tacit up --help`",
+        ));
     }
     let arguments = network::UpArguments {
         folder: environment.network().path().to_owned(),
@@ -140,14 +143,19 @@ pub fn judge(policy: &str) -> Result<Judge, CommandError> {
     }
     let path = Path::new(policy);
     let text = std::fs::read_to_string(path).map_err(|error| {
-        CommandError::usage(format!("{policy:?} is neither a policy's name nor a file: {error}"), "--policy dev, standard, high, or a file")
+        CommandError::usage(
+            format!("{policy:?} is neither a policy's name nor a file: {error}"),
+            "--policy dev, standard, high, or a file",
+        )
     })?;
     let read = if path.extension().is_some_and(|extension| extension == "json") {
         Policy::from_json(text.as_bytes())
     } else {
         Policy::from_toml(&text)
     };
-    let policy = read.map_err(|error| CommandError::new(Exit::Usage, anyhow!(error).context(format!("{} is not a policy", path.display()))))?;
+    let policy = read.map_err(|error| {
+        CommandError::new(Exit::Usage, anyhow!(error).context(format!("{} is not a policy", path.display())))
+    })?;
     Ok(Judge::Policy(Box::new(policy)))
 }
 
@@ -166,11 +174,15 @@ pub fn resolve_function(client: &Client, text: &str) -> Result<FunctionId, Comma
         client.function_id(owner, name).map_err(client_error)
     };
     if let Some((owner, name)) = text.split_once('/') {
-        let owner = owner.parse().map_err(|error| CommandError::usage(format!("{owner:?} is not an account: it {error}"), hint))?;
+        let owner = owner
+            .parse()
+            .map_err(|error| CommandError::usage(format!("{owner:?} is not an account: it {error}"), hint))?;
         return by_name(owner, name);
     }
     if text.starts_with("0x") {
-        return text.parse().map_err(|error| CommandError::usage(format!("{text:?} is not a function's id: it {error}"), hint));
+        return text
+            .parse()
+            .map_err(|error| CommandError::usage(format!("{text:?} is not a function's id: it {error}"), hint));
     }
     let owner = client.caller().ok_or_else(|| client_error(ClientError::NoKey))?;
     by_name(owner, text)

@@ -33,7 +33,10 @@ fn files(template: Template) -> &'static [(&'static str, &'static str)] {
 pub fn run(arguments: &NewArguments) -> CommandResult {
     let name = &arguments.name;
     if !is_name(name) {
-        return Err(CommandError::usage(format!("{name:?} is not a function's name"), "1 to 63 of the characters a-z, 0-9 and -"));
+        return Err(CommandError::usage(
+            format!("{name:?} is not a function's name"),
+            "1 to 63 of the characters a-z, 0-9 and -",
+        ));
     }
     write(Path::new(name), name, arguments.template)?;
     let example = match arguments.template {
@@ -47,11 +50,14 @@ pub fn run(arguments: &NewArguments) -> CommandResult {
 
 fn write(folder: &Path, name: &str, template: Template) -> Result<(), CommandError> {
     let make = || format!("could not make the folder {}", folder.display());
-    std::fs::create_dir(folder).with_context(make).map_err(|error| CommandError::hinted(error, "choose another name"))?;
+    std::fs::create_dir(folder)
+        .with_context(make)
+        .map_err(|error| CommandError::hinted(error, "choose another name"))?;
     for (file, text) in files(template) {
         let path = folder.join(file);
         std::fs::create_dir_all(path.parent().unwrap_or(folder)).with_context(make)?;
-        std::fs::write(&path, text.replace("{{name}}", name)).with_context(|| format!("could not write {}", path.display()))?;
+        std::fs::write(&path, text.replace("{{name}}", name))
+            .with_context(|| format!("could not write {}", path.display()))?;
     }
     Ok(())
 }

@@ -34,9 +34,13 @@ pub async fn run(command: &SecretsCommand, environment: &Environment) -> Command
         ));
     }
     let body = Zeroizing::new(serde_json::to_vec(&BTreeMap::from([(name, value.as_str())]))?);
-    let answer = client.call(&CallRequest::new(function, calls::SECRETS_SET, body.to_vec())).await.map_err(client_error)?;
+    let answer =
+        client.call(&CallRequest::new(function, calls::SECRETS_SET, body.to_vec())).await.map_err(client_error)?;
     if answer.outcome() != Outcome::Ok {
-        return Err(CommandError::new(Exit::Failed, anyhow!("the worker did not take the secret: {:?}", answer.outcome())));
+        return Err(CommandError::new(
+            Exit::Failed,
+            anyhow!("the worker did not take the secret: {:?}", answer.outcome()),
+        ));
     }
     output::note(format!("set at sequence {}", answer.receipt().sequence));
     output::line(name)?;
@@ -50,7 +54,10 @@ fn parse(arguments: &SecretArguments) -> Result<(&str, Zeroizing<String>), Comma
         None => (arguments.secret.as_str(), None),
     };
     if !calls::is_method_name(name) {
-        return Err(CommandError::usage(format!("{name:?} is not a secret's name"), "a letter or underscore, then letters, digits and underscores"));
+        return Err(CommandError::usage(
+            format!("{name:?} is not a secret's name"),
+            "a letter or underscore, then letters, digits and underscores",
+        ));
     }
     let value = match value {
         Some(value) => value,
@@ -64,7 +71,10 @@ fn read_value(from: impl std::io::Read) -> Result<Zeroizing<String>, CommandErro
     let mut text = Zeroizing::new(String::new());
     from.take(MOST + 1).read_to_string(&mut text).context("could not read the secret from standard input")?;
     if text.len() as u64 > MOST {
-        return Err(CommandError::usage("the secret is larger than 64 KiB", "give the function a key, and the data in its state"));
+        return Err(CommandError::usage(
+            "the secret is larger than 64 KiB",
+            "give the function a key, and the data in its state",
+        ));
     }
     let trimmed = text.strip_suffix('\n').map_or(text.as_str(), |line| line.strip_suffix('\r').unwrap_or(line));
     if trimmed.is_empty() {

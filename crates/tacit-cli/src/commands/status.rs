@@ -41,7 +41,9 @@ async fn collect(deployment: &Deployment, running: Option<&RunningNetwork>) -> R
         .build()
         .map_err(anyhow::Error::from)?;
     let gateways = match running {
-        Some(running) => running.gateways.iter().map(|node| GatewayStatus { url: node.url.clone(), pid: node.pid }).collect(),
+        Some(running) => {
+            running.gateways.iter().map(|node| GatewayStatus { url: node.url.clone(), pid: node.pid }).collect()
+        }
         None => deployment.gateways.iter().map(|url| GatewayStatus { url: url.clone(), pid: None }).collect(),
     };
     let mut gatekeepers = Vec::new();
@@ -105,15 +107,22 @@ async fn identity(http: &reqwest::Client, url: &str) -> Option<WorkerIdentity> {
 
 fn render(report: &StatusReport) -> String {
     let pid = |pid: Option<u32>| pid.map_or_else(|| "-".to_owned(), |pid| pid.to_string());
-    let simulated = if report.network.ends_with("-sim") { "  SIMULATED: the protocol is real, the hardware is not" } else { "" };
+    let simulated =
+        if report.network.ends_with("-sim") { "  SIMULATED: the protocol is real, the hardware is not" } else { "" };
     let mut text = format!("network {}{simulated}\ncluster {}\n\n", report.network, report.cluster_id);
-    let mut rows = vec![vec!["node".into(), "state".into(), "pid".into(), "url".into(), "worker and what it runs".into()]];
+    let mut rows =
+        vec![vec!["node".into(), "state".into(), "pid".into(), "url".into(), "worker and what it runs".into()]];
     rows.push(vec!["chain".into(), String::new(), pid(report.chain.pid), report.chain.rpc.clone()]);
     for gateway in &report.gateways {
         rows.push(vec!["gateway".into(), String::new(), pid(gateway.pid), gateway.url.clone()]);
     }
     for node in &report.gatekeepers {
-        rows.push(vec![format!("gatekeeper {}", node.index), node.state.name().into(), pid(node.pid), node.url.clone()]);
+        rows.push(vec![
+            format!("gatekeeper {}", node.index),
+            node.state.name().into(),
+            pid(node.pid),
+            node.url.clone(),
+        ]);
     }
     for node in &report.workers {
         let who = match (node.address, node.measurement) {
@@ -137,7 +146,12 @@ mod tests {
             cluster_id: ClusterId::from([0xaa; 32]),
             chain: ChainStatus { rpc: "http://127.0.0.1:1".into(), pid: Some(11) },
             gateways: vec![GatewayStatus { url: "http://127.0.0.1:2".into(), pid: Some(12) }],
-            gatekeepers: vec![GatekeeperStatus { index: 0, url: "http://127.0.0.1:3".into(), pid: None, state: NodeState::Unreachable }],
+            gatekeepers: vec![GatekeeperStatus {
+                index: 0,
+                url: "http://127.0.0.1:3".into(),
+                pid: None,
+                state: NodeState::Unreachable,
+            }],
             workers: vec![WorkerStatus {
                 address: Some(Address::from([1; 20])),
                 url: "http://127.0.0.1:4".into(),
@@ -157,8 +171,19 @@ mod tests {
     fn the_json_form_has_the_fields_of_the_interface() {
         let json = serde_json::to_value(report()).unwrap();
         for pointer in [
-            "/network", "/clusterId", "/chain/rpc", "/chain/pid", "/gateways/0/url", "/gateways/0/pid", "/gatekeepers/0/index",
-            "/gatekeepers/0/state", "/workers/0/address", "/workers/0/url", "/workers/0/pid", "/workers/0/state", "/workers/0/measurement",
+            "/network",
+            "/clusterId",
+            "/chain/rpc",
+            "/chain/pid",
+            "/gateways/0/url",
+            "/gateways/0/pid",
+            "/gatekeepers/0/index",
+            "/gatekeepers/0/state",
+            "/workers/0/address",
+            "/workers/0/url",
+            "/workers/0/pid",
+            "/workers/0/state",
+            "/workers/0/measurement",
         ] {
             assert!(json.pointer(pointer).is_some(), "{pointer}");
         }

@@ -31,7 +31,10 @@ pub async fn run(arguments: &VerifyArguments, environment: &Environment) -> Comm
             let at = at.unwrap_or(now);
             let (report, found) = verify_evidence(&evidence, collateral.as_ref(), &judge, at, now);
             if let Some(found) = found.filter(|found| found.collateral_expires() < now) {
-                output::note(format!("judged as of {at}; its collateral has expired since, on {}", found.collateral_expires()));
+                output::note(format!(
+                    "judged as of {at}; its collateral has expired since, on {}",
+                    found.collateral_expires()
+                ));
             }
             report
         }
@@ -53,8 +56,10 @@ fn verify_bundle(
     now: UnixTime,
 ) -> Result<Report, CommandError> {
     let deployment: Option<Deployment> = match given {
-        Some(path) => Some(read_deployment(path).map_err(|error| {
-            CommandError { exit: Exit::Refused, error, hint: Some("--deployment names the deployment.json of the cluster, from a source that you trust".into()) }
+        Some(path) => Some(read_deployment(path).map_err(|error| CommandError {
+            exit: Exit::Refused,
+            error,
+            hint: Some("--deployment names the deployment.json of the cluster, from a source that you trust".into()),
         })?),
         None => cluster_of(bytes).and_then(|cluster| environment.contexts.with_cluster(cluster)),
     };
@@ -128,7 +133,9 @@ fn parse_time(text: &str) -> Result<UnixTime, CommandError> {
     let date = || {
         let (date, time) = text.strip_suffix('Z')?.split_once('T')?;
         let number = |text: &str, digits: usize| {
-            (text.len() == digits && text.bytes().all(|byte| byte.is_ascii_digit())).then(|| text.parse::<u64>().ok()).flatten()
+            (text.len() == digits && text.bytes().all(|byte| byte.is_ascii_digit()))
+                .then(|| text.parse::<u64>().ok())
+                .flatten()
         };
         let mut parts = date.split('-');
         let (year, month, day) = (number(parts.next()?, 4)?, number(parts.next()?, 2)?, number(parts.next()?, 2)?);
@@ -139,7 +146,9 @@ fn parse_time(text: &str) -> Result<UnixTime, CommandError> {
         let found = UnixTime(seconds);
         (found.to_string() == text).then_some(found)
     };
-    date().ok_or_else(|| CommandError::usage(format!("{text:?} is not a time"), "unix seconds, or for example 2026-01-31T12:00:00Z"))
+    date().ok_or_else(|| {
+        CommandError::usage(format!("{text:?} is not a time"), "unix seconds, or for example 2026-01-31T12:00:00Z")
+    })
 }
 
 /// Days since 1970 of a date (after Hinnant), from that year on.
@@ -166,7 +175,14 @@ mod tests {
         check("2000-02-29T00:00:00Z", 951_782_400);
         check("2026-11-22T11:04:59Z", 1_795_345_499);
         check("1970-01-01T00:00:00Z", 0);
-        for bad in ["yesterday", "2026-13-01T00:00:00Z", "2025-02-29T00:00:00Z", "2026-01-01T25:00:00Z", "2026-01-01", "1969-12-31T23:59:59Z"] {
+        for bad in [
+            "yesterday",
+            "2026-13-01T00:00:00Z",
+            "2025-02-29T00:00:00Z",
+            "2026-01-01T25:00:00Z",
+            "2026-01-01",
+            "1969-12-31T23:59:59Z",
+        ] {
             assert_eq!(parse_time(bad).unwrap_err().exit, Exit::Usage, "{bad}");
         }
     }

@@ -43,7 +43,12 @@ pub fn check(json: bool, root: &Path) -> CommandResult {
     } else {
         let rows: Vec<Vec<String>> = found
             .iter()
-            .map(|one| vec![one.kind.to_owned(), one.path.clone().unwrap_or_else(|| format!("no ({})", one.looked_at.join(", ")))])
+            .map(|one| {
+                vec![
+                    one.kind.to_owned(),
+                    one.path.clone().unwrap_or_else(|| format!("no ({})", one.looked_at.join(", "))),
+                ]
+            })
             .collect();
         output::bytes(output::table(&rows).as_bytes())?;
     }
@@ -63,7 +68,8 @@ mod tests {
         assert!(look(root.path()).iter().all(|found| found.path.is_none()));
         std::fs::create_dir(root.path().join("dev")).unwrap();
         std::fs::write(root.path().join("dev/sev-guest"), "").unwrap();
-        let found: Vec<_> = look(root.path()).into_iter().filter(|found| found.path.is_some()).map(|found| found.kind).collect();
+        let found: Vec<_> =
+            look(root.path()).into_iter().filter(|found| found.path.is_some()).map(|found| found.kind).collect();
         assert_eq!(found, ["AMD SEV-SNP guest"]);
     }
 }

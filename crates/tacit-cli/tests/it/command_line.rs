@@ -5,7 +5,13 @@ use crate::tool::Tool;
 #[test]
 fn a_wrong_command_line_exits_with_2_and_says_nothing_on_stdout() {
     let tool = Tool::new();
-    for arguments in [&["frobnicate"][..], &["call"], &["up", "--workers", "0"], &["verify", "x", "--policy", "no-such-policy"], &["new", "Not_A_Name"]] {
+    for arguments in [
+        &["frobnicate"][..],
+        &["call"],
+        &["up", "--workers", "0"],
+        &["verify", "x", "--policy", "no-such-policy"],
+        &["new", "Not_A_Name"],
+    ] {
         let run = tool.run(arguments).exits(2);
         assert_eq!(run.out, "", "{arguments:?}");
         assert!(!run.err.is_empty(), "{arguments:?}");
@@ -63,7 +69,8 @@ fn the_golden_receipt_is_simulated_verified_or_refused() {
         altered[at] ^= 1;
         let path = tool.path().join("altered.json");
         std::fs::write(&path, altered).unwrap();
-        let run = tool.run(&["verify", path.to_str().unwrap(), "--deployment", &deployment, "--policy", "dev"]).exits(3);
+        let run =
+            tool.run(&["verify", path.to_str().unwrap(), "--deployment", &deployment, "--policy", "dev"]).exits(3);
         assert!(run.out.lines().last().unwrap().starts_with("REFUSED: "), "byte {at}: {}", run.out);
     }
 }

@@ -79,12 +79,18 @@ async fn pass(mut client: TcpStream, gateway: &str, meddling: Meddling, count: &
         Meddling::Cuts => answer_body[..answer_body.len() / 2].to_vec(),
         Meddling::Refuses => {
             let problem = br#"{"type":"urn:tacit:problem:denied","title":"x","status":403,"detail":"made up"}"#;
-            let head = format!("HTTP/1.1 403 Forbidden\r\ncontent-type: application/problem+json\r\ncontent-length: {}\r\nconnection: close\r\n\r\n", problem.len());
+            let head = format!(
+                "HTTP/1.1 403 Forbidden\r\ncontent-type: application/problem+json\r\ncontent-length: {}\r\nconnection: close\r\n\r\n",
+                problem.len()
+            );
             client.write_all(head.as_bytes()).await?;
             return client.write_all(problem).await;
         }
     };
-    let head = format!("HTTP/1.1 200 OK\r\ncontent-type: message/ohttp-res\r\ncontent-length: {}\r\nconnection: close\r\n\r\n", altered.len());
+    let head = format!(
+        "HTTP/1.1 200 OK\r\ncontent-type: message/ohttp-res\r\ncontent-length: {}\r\nconnection: close\r\n\r\n",
+        altered.len()
+    );
     client.write_all(head.as_bytes()).await?;
     client.write_all(&altered).await
 }
@@ -108,7 +114,9 @@ async fn read_message(stream: &mut TcpStream) -> std::io::Result<(String, Vec<u8
     let head = String::from_utf8_lossy(&bytes[..end]).into_owned();
     let length = head
         .lines()
-        .find_map(|line| line.to_ascii_lowercase().strip_prefix("content-length:").and_then(|value| value.trim().parse().ok()))
+        .find_map(|line| {
+            line.to_ascii_lowercase().strip_prefix("content-length:").and_then(|value| value.trim().parse().ok())
+        })
         .unwrap_or(0);
     let mut body = bytes[end..].to_vec();
     while body.len() < length {

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use crate::{
     meddler::{Meddler, Meddling},
-    tool::{Tool, Run},
+    tool::{Run, Tool},
 };
 
 const FAILING: &str = "import { state } from \"tacit\";
@@ -66,7 +66,14 @@ fn deploy_call_verify_and_every_way_to_be_refused() {
 
     let status = tool.run(&["status", "--json"]).exits(0).json();
     assert_eq!(status["gatekeepers"].as_array().unwrap().len(), 4);
-    assert!(status["workers"].as_array().unwrap().iter().all(|worker| worker["state"] == "ready" && worker["measurement"].is_string()), "{status}");
+    assert!(
+        status["workers"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .all(|worker| worker["state"] == "ready" && worker["measurement"].is_string()),
+        "{status}"
+    );
     tool.run(&["doctor"]).exits(0);
 
     tool.run(&["new", "hello"]).exits(0);
@@ -74,9 +81,14 @@ fn deploy_call_verify_and_every_way_to_be_refused() {
     assert!(deployed.err.contains("could talk to: nobody"), "{}", deployed.err);
     let first = deployed.json();
     assert_eq!((&first["name"], &first["version"]), (&json!("hello"), &json!(1)));
-    assert_eq!(tool.run(&["deploy", "hello", "--json"]).exits(0).json()["version"], 1, "the same code is no new version");
+    assert_eq!(
+        tool.run(&["deploy", "hello", "--json"]).exits(0).json()["version"],
+        1,
+        "the same code is no new version"
+    );
 
-    let answered = tool.run(&["call", "hello", "greet", "{\"name\":\"Ada\"}", "--receipt", "r.json", "--json"]).exits(0).json();
+    let answered =
+        tool.run(&["call", "hello", "greet", "{\"name\":\"Ada\"}", "--receipt", "r.json", "--json"]).exits(0).json();
     assert_eq!(answered["outcome"], "ok");
     assert_eq!(answered["response"]["greeting"], "Hello, Ada!");
     let again = tool.run_with_input(&["call", "hello", "greet", "-"], b"{\"name\":\"Bob\"}").exits(0);
@@ -109,14 +121,17 @@ fn verdicts(tool: &Tool, network: &Path) {
     tool.run(&["verify", "r.json", "--deployment", foreign, "--policy", "dev"]).exits(3);
     let text = std::fs::read_to_string(tool.path().join("r.json")).unwrap();
     assert!(text.contains("\"outcome\":\"ok\""));
-    std::fs::write(tool.path().join("forged.json"), text.replace("\"outcome\":\"ok\"", "\"outcome\":\"thrown\"")).unwrap();
+    std::fs::write(tool.path().join("forged.json"), text.replace("\"outcome\":\"ok\"", "\"outcome\":\"thrown\""))
+        .unwrap();
     let forged = tool.run(&["verify", "forged.json", "--policy", "dev"]).exits(3);
     assert!(forged.out.lines().last().unwrap().starts_with("REFUSED: receipt: "), "{}", forged.out);
 }
 
 fn idempotency(tool: &Tool) {
     let call = || {
-        tool.run(&["call", "hello", "greet", "{\"name\":\"Eve\"}", "--idempotency-key", "once", "--json"]).exits(0).json()
+        tool.run(&["call", "hello", "greet", "{\"name\":\"Eve\"}", "--idempotency-key", "once", "--json"])
+            .exits(0)
+            .json()
     };
     let (first, second) = (call(), call());
     assert_eq!(first["callId"], second["callId"]);
@@ -151,7 +166,8 @@ fn liars(tool: &Tool) {
     call(&[&meddler.url, &gateways[1]]).exits(0);
     // Straight to a worker, without any gateway.
     let status = tool.run(&["status", "--json"]).exits(0).json();
-    let workers: Vec<&str> = status["workers"].as_array().unwrap().iter().map(|worker| worker["url"].as_str().unwrap()).collect();
+    let workers: Vec<&str> =
+        status["workers"].as_array().unwrap().iter().map(|worker| worker["url"].as_str().unwrap()).collect();
     tool.run(&["call", "hello", "count", "--worker", workers[0], "--worker", workers[1]]).exits(0);
 }
 
@@ -187,7 +203,8 @@ fn failures(tool: &Tool) {
 
 fn owner(tool: &Tool) {
     let listed = tool.run(&["function", "list", "--json"]).exits(0).json();
-    let names: Vec<&str> = listed.as_array().unwrap().iter().map(|function| function["name"].as_str().unwrap()).collect();
+    let names: Vec<&str> =
+        listed.as_array().unwrap().iter().map(|function| function["name"].as_str().unwrap()).collect();
     assert_eq!(names, ["hello", "strict"]);
     let shown = tool.run(&["function", "show", "strict", "--json"]).exits(0).json();
     assert_eq!(shown["couldTalkTo"], "nobody");

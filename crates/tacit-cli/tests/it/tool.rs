@@ -41,7 +41,10 @@ impl Tool {
             .env("XDG_DATA_HOME", self.path().join("data"))
             .stdin(Stdio::null());
         // The search for anvil looks beside the folder it runs in, which is a temporary one here.
-        let fetched = concat!(env!("CARGO_MANIFEST_DIR"), "/../../contracts/node_modules/@foundry-rs/anvil-linux-amd64/bin/anvil");
+        let fetched = concat!(
+            env!("CARGO_MANIFEST_DIR"),
+            "/../../contracts/node_modules/@foundry-rs/anvil-linux-amd64/bin/anvil"
+        );
         if std::env::var_os("TACIT_ANVIL").is_none() && Path::new(fetched).is_file() {
             command.env("TACIT_ANVIL", fetched);
         }

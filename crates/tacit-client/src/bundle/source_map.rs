@@ -42,7 +42,8 @@ impl MapBuilder {
 
     /// The map as JSON.
     pub(super) fn finish(self) -> String {
-        serde_json::json!({"version": 3, "sources": self.sources, "names": [], "mappings": encode(&self.segments)}).to_string()
+        serde_json::json!({"version": 3, "sources": self.sources, "names": [], "mappings": encode(&self.segments)})
+            .to_string()
     }
 }
 
@@ -136,7 +137,8 @@ mod tests {
         let map: Map = serde_json::from_str(&builder.finish()).unwrap();
         assert_eq!(map.sources, [Some("a.ts".to_owned()), Some("b.ts".to_owned())]);
         let segments = decode(&map.mappings).unwrap();
-        let places: Vec<_> = segments.iter().map(|one| (one.line, one.column, one.source, one.source_line, one.source_column)).collect();
+        let places: Vec<_> =
+            segments.iter().map(|one| (one.line, one.column, one.source, one.source_line, one.source_column)).collect();
         assert_eq!(
             places,
             [(1, 0, 0, 0, 0), (2, 0, 0, 1, 0), (2, 4, 0, 1, 4), (10, 0, 1, 0, 0), (11, 0, 1, 1, 0), (11, 4, 1, 1, 4)]

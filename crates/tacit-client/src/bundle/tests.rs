@@ -22,7 +22,10 @@ fn error(files: &[(&str, &str)]) -> PackageError {
 
 #[test]
 fn one_file_is_transformed_and_stays() {
-    let code = code(&[("src/index.ts", "import { state } from 'tacit';\nexport async function f(x: number): Promise<number> { await state.get('a'); return x; }")]);
+    let code = code(&[(
+        "src/index.ts",
+        "import { state } from 'tacit';\nexport async function f(x: number): Promise<number> { await state.get('a'); return x; }",
+    )]);
     assert!(code.contains("from \"tacit\""), "{code}");
     assert!(!code.contains(": number"), "{code}");
 }
@@ -30,8 +33,14 @@ fn one_file_is_transformed_and_stays() {
 #[test]
 fn imports_become_reads_of_live_bindings() {
     let code = code(&[
-        ("src/index.ts", "import { add, count as total } from './math';\nexport function f() { return { total, sum: add(1, 2) }; }"),
-        ("src/math.ts", "export let count = 0;\nexport const add = (a: number, b: number) => { count++; return a + b; };"),
+        (
+            "src/index.ts",
+            "import { add, count as total } from './math';\nexport function f() { return { total, sum: add(1, 2) }; }",
+        ),
+        (
+            "src/math.ts",
+            "export let count = 0;\nexport const add = (a: number, b: number) => { count++; return a + b; };",
+        ),
     ]);
     assert!(!code.contains("./math"), "{code}");
     assert!(code.contains("total: $tacit_0[\"count\"]"), "{code}");
@@ -53,7 +62,10 @@ fn the_same_file_is_bundled_once_and_first() {
 #[test]
 fn the_entry_passes_exports_on() {
     let code = code(&[
-        ("src/index.ts", "import { b } from './x'; const own = 1; export { own, b as c }; export { a } from './x'; export * from './y';"),
+        (
+            "src/index.ts",
+            "import { b } from './x'; const own = 1; export { own, b as c }; export { a } from './x'; export * from './y';",
+        ),
         ("src/x.ts", "export const a = 1, b = 2;"),
         ("src/y.ts", "export function d() {}\nexport default class Hidden {}"),
     ]);
@@ -65,7 +77,10 @@ fn the_entry_passes_exports_on() {
 
 #[test]
 fn json_is_a_module() {
-    let code = code(&[("src/index.ts", "import m from './m.json'; export const f = () => m.x;"), ("src/m.json", "{\"x\": [1, 2]}\n")]);
+    let code = code(&[
+        ("src/index.ts", "import m from './m.json'; export const f = () => m.x;"),
+        ("src/m.json", "{\"x\": [1, 2]}\n"),
+    ]);
     assert!(code.contains("const $tacit_default = {\"x\": [1, 2]}"), "{code}");
 }
 
@@ -75,7 +90,9 @@ fn refusals_name_the_file() {
         error(&[("src/index.ts", "import x from 'left-pad'; export const f = x;")]),
         PackageError::Npm { file, specifier } if file == "src/index.ts" && specifier == "left-pad"
     ));
-    assert!(matches!(error(&[("src/index.ts", "import './gone';")]), PackageError::NotFound { specifier, .. } if specifier == "./gone"));
+    assert!(
+        matches!(error(&[("src/index.ts", "import './gone';")]), PackageError::NotFound { specifier, .. } if specifier == "./gone")
+    );
     assert!(matches!(
         error(&[("src/index.ts", "import { nope } from './a'; export const f = nope;"), ("src/a.ts", "export const a = 1;")]),
         PackageError::NoExport { name, .. } if name == "nope"
@@ -84,8 +101,13 @@ fn refusals_name_the_file() {
         error(&[("src/index.ts", "import './a';"), ("src/a.ts", "import './b';"), ("src/b.ts", "import './a';")]),
         PackageError::Cycle(_)
     ));
-    assert!(matches!(error(&[("src/index.ts", "export const f = () => import('./a');"), ("src/a.ts", "")]), PackageError::Dynamic(_)));
-    assert!(matches!(error(&[("src/index.ts", "export const = 1;")]), PackageError::Source(text) if text.starts_with("src/index.ts:1:")));
+    assert!(matches!(
+        error(&[("src/index.ts", "export const f = () => import('./a');"), ("src/a.ts", "")]),
+        PackageError::Dynamic(_)
+    ));
+    assert!(
+        matches!(error(&[("src/index.ts", "export const = 1;")]), PackageError::Source(text) if text.starts_with("src/index.ts:1:"))
+    );
     assert!(matches!(error(&[("other.ts", "")]), PackageError::NotFound { .. }));
 }
 
@@ -103,5 +125,9 @@ fn lines_of_every_file_are_mapped() {
         ("src/g.ts", "\n\nexport function g(): never {\n  throw new Error('x');\n}\n"),
     ]);
     let bundled = bundle(folder.path(), "src/index.ts").unwrap();
-    assert!(bundled.source_map.contains("src/g.ts") && bundled.source_map.contains("src/index.ts"), "{}", bundled.source_map);
+    assert!(
+        bundled.source_map.contains("src/g.ts") && bundled.source_map.contains("src/index.ts"),
+        "{}",
+        bundled.source_map
+    );
 }

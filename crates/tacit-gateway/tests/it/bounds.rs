@@ -49,18 +49,19 @@ async fn large_bodies_and_heads_are_refused() {
     if let Ok(answer) = streamed {
         assert_eq!(problem(answer).await.kind, ProblemKind::TooLarge);
     }
-    let blob = http
-        .put(format!("{}/v1/blobs/{}", gateway.url, function()))
-        .body(vec![0; limits::MAX_BLOB + 1])
-        .send()
-        .await;
+    let blob =
+        http.put(format!("{}/v1/blobs/{}", gateway.url, function())).body(vec![0; limits::MAX_BLOB + 1]).send().await;
     if let Ok(answer) = blob {
         assert_eq!(problem(answer).await.kind, ProblemKind::TooLarge);
     }
     let head = format!("GET / HTTP/1.1\r\nhost: a\r\nx: {}\r\n\r\n", "a".repeat(64 << 10));
     assert!(raw(&gateway, head.as_bytes()).await.starts_with("HTTP/1.1 431 "));
     let fields: String = (0..100).map(|number| format!("x-{number}: 1\r\n")).collect();
-    assert!(raw(&gateway, format!("GET / HTTP/1.1\r\nhost: a\r\n{fields}\r\n").as_bytes()).await.starts_with("HTTP/1.1 431 "));
+    assert!(
+        raw(&gateway, format!("GET / HTTP/1.1\r\nhost: a\r\n{fields}\r\n").as_bytes())
+            .await
+            .starts_with("HTTP/1.1 431 ")
+    );
     assert!(raw(&gateway, b"not http at all\r\n\r\n").await.starts_with("HTTP/1.1 400 "));
     let other = http.post(format!("{}/f/{}", gateway.url, function())).body("{}").send().await.unwrap();
     assert_eq!(problem(other).await.kind, ProblemKind::UnsupportedMediaType);
@@ -98,11 +99,7 @@ async fn bodies_share_a_bounded_memory() {
     let gateway = Running::start(&config).await;
     // One client declares a body that takes all the memory and does not send it.
     let mut slow = TcpStream::connect(gateway.address).await.unwrap();
-    let head = format!(
-        "PUT /v1/blobs/{} HTTP/1.1\r\nhost: a\r\ncontent-length: {}\r\n\r\n",
-        function(),
-        1 << 20
-    );
+    let head = format!("PUT /v1/blobs/{} HTTP/1.1\r\nhost: a\r\ncontent-length: {}\r\n\r\n", function(), 1 << 20);
     slow.write_all(head.as_bytes()).await.unwrap();
     let http = reqwest::Client::new();
     let put = || http.put(format!("{}/v1/blobs/{}", gateway.url, function())).body(vec![1; 70_000]).send();

@@ -24,7 +24,9 @@ use tacit_ledger::{
 };
 use tacit_types::{
     Address, ChipId, ClusterId, Digest, FunctionId, ManifestHash, Measurement, PolicyHash, RootId, UnixTime,
-    deployment::{Deployment, DeploymentChain, DeploymentGatekeeper, Finality, Genesis, GenesisGatekeeper, NamedFinality},
+    deployment::{
+        Deployment, DeploymentChain, DeploymentGatekeeper, Finality, Genesis, GenesisGatekeeper, NamedFinality,
+    },
     eip712::{Certificate, EndpointClaim, Platform},
     keyset::{Keyset, PublicKey, SECP256K1_EIP712},
     quorum::IndexedSignature,
@@ -172,8 +174,10 @@ impl Cluster {
             epoch: 1,
         };
         let digest = Digest::from(certificate.id(self.id()).into_bytes());
-        let signatures: Vec<IndexedSignature> =
-            [0u32, 1].iter().map(|index| IndexedSignature { index: *index, signature: self.gatekeepers[*index as usize].sign(digest) }).collect();
+        let signatures: Vec<IndexedSignature> = [0u32, 1]
+            .iter()
+            .map(|index| IndexedSignature { index: *index, signature: self.gatekeepers[*index as usize].sign(digest) })
+            .collect();
         let claim = EndpointClaim {
             worker: key.address(),
             keyset: certificate.keyset,
@@ -303,7 +307,8 @@ async fn call(State(worker): State<Worker>, headers: HeaderMap, body: Bytes) -> 
     match answers {
         Answers::Sealed => {
             let reversed: Vec<u8> = body.iter().rev().copied().collect();
-            ([("content-type", "message/ohttp-res"), ("set-cookie", "a=b"), ("tacit-call-id", "0x00")], reversed).into_response()
+            ([("content-type", "message/ohttp-res"), ("set-cookie", "a=b"), ("tacit-call-id", "0x00")], reversed)
+                .into_response()
         }
         Answers::Problem(problem) => problem.into_response(),
         Answers::Endless => {

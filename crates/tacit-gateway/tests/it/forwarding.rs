@@ -55,7 +55,8 @@ impl Scene {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_call_goes_to_the_worker_that_it_names_else_to_the_first() {
     let scene = Scene::start().await;
-    let answer = scene.sealed("abc").header("cookie", "secret").header("traceparent", "00-1-2-01").send().await.unwrap();
+    let answer =
+        scene.sealed("abc").header("cookie", "secret").header("traceparent", "00-1-2-01").send().await.unwrap();
     assert_eq!(answer.headers()["content-type"], "message/ohttp-res");
     assert_eq!(answer.headers()["tacit-call-id"], "0x00");
     assert_eq!(answer.headers().get("set-cookie"), None);

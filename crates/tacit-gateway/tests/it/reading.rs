@@ -57,12 +57,17 @@ async fn every_documented_route_is_there_and_nothing_else() {
             .replace("{*path}", "0/000")
             .replace("{method}", "price")
             .replace("{worker}", &format!("0x{}", "ab".repeat(20)));
-        let path = ["{id}", "{digest}", "{call}"].iter().fold(path, |path, name| path.replace(name, &format!("0x{}", "ab".repeat(32))));
+        let path = ["{id}", "{digest}", "{call}"]
+            .iter()
+            .fold(path, |path, name| path.replace(name, &format!("0x{}", "ab".repeat(32))));
         let answer = http.request(operation.method(), format!("{}{path}", gateway.url)).send().await.unwrap();
         let status = answer.status().as_u16();
         if status >= 400 {
             let found = problem(answer).await;
-            assert!(!matches!(found.kind, ProblemKind::NotFound | ProblemKind::MethodNotAllowed), "{operation:?}: {found}");
+            assert!(
+                !matches!(found.kind, ProblemKind::NotFound | ProblemKind::MethodNotAllowed),
+                "{operation:?}: {found}"
+            );
         }
         let wrong = http.delete(format!("{}{path}", gateway.url)).send().await.unwrap();
         assert_eq!(problem(wrong).await.kind, ProblemKind::MethodNotAllowed, "{operation:?}");
@@ -70,7 +75,10 @@ async fn every_documented_route_is_there_and_nothing_else() {
     let elsewhere = http.get(format!("{}/v2/anything", gateway.url)).send().await.unwrap();
     assert_eq!(problem(elsewhere).await.kind, ProblemKind::NotFound);
     let metrics = reqwest::get(format!("{}/metrics", gateway.url)).await.unwrap().text().await.unwrap();
-    assert!(metrics.contains("tacit_gateway_answers_total{operation=\"readDeployment\",status=\"2xx\"} 1"), "{metrics}");
+    assert!(
+        metrics.contains("tacit_gateway_answers_total{operation=\"readDeployment\",status=\"2xx\"} 1"),
+        "{metrics}"
+    );
     gateway.stop().await;
     cluster.anvil.stop().await;
 }
