@@ -19,6 +19,11 @@ use crate::{Candidate, Client, ClientError, Entry, http::refused, now};
 /// Longest pause between two tries.
 const LONGEST_PAUSE: Duration = Duration::from_millis(800);
 const FIRST_PAUSE: Duration = Duration::from_millis(25);
+/// Shortest time after which a silent node is given up for another.
+const SHORTEST_TRY: Duration = Duration::from_secs(2);
+/// A node may be silent for this part of a call's patience. The same call then goes another way; its idempotency key keeps it
+/// from running twice.
+const TRIES: u32 = 3;
 
 /// What to call.
 #[derive(Debug, Clone)]
@@ -246,7 +251,8 @@ impl Client {
     ) -> Result<Answer, ClientError> {
         let prepared = self.prepare(request, candidate, deadline)?;
         let remaining = end.saturating_duration_since(Instant::now());
-        let sealed = self.send(request.function, &prepared, route, remaining).await?;
+        let timeout = remaining.min((request.patience / TRIES).max(SHORTEST_TRY));
+        let sealed = self.send(request.function, &prepared, route, timeout).await?;
         self.verify_answer(request, prepared.open(&sealed)?)
     }
 

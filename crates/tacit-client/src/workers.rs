@@ -13,7 +13,7 @@ use tacit_verify::{CertifiedWorker, VerifiedWorker};
 
 use crate::{Client, ClientError, now};
 
-const LOOKUP_TIMEOUT: Duration = Duration::from_secs(10);
+const LOOKUP_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// A way into the network.
 #[derive(Debug, Clone, PartialEq, Eq)]
