@@ -4,8 +4,8 @@
 use std::{collections::BTreeMap, future::Future};
 
 use tacit_api::gatekeeper::{
-    Candidate, GENESIS_CANDIDATE, GENESIS_DEAL, GENESIS_QUOTE, GENESIS_RECEIVE, GENESIS_START, GenesisDeal, GenesisQuote,
-    GenesisReceive, GenesisReceived, GenesisStart, GenesisStarted, GenesisStep, Version1,
+    Candidate, GENESIS_CANDIDATE, GENESIS_DEAL, GENESIS_QUOTE, GENESIS_RECEIVE, GENESIS_START, GenesisDeal,
+    GenesisQuote, GenesisReceive, GenesisReceived, GenesisStart, GenesisStarted, GenesisStep, Version1,
 };
 use tacit_attest::Policy;
 use tacit_types::{

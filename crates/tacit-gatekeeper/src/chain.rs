@@ -64,7 +64,9 @@ impl ChainView {
         }
         let age = self.clock.now().0.saturating_sub(head.time.0);
         if self.chain_id != DEVELOPMENT_CHAIN && age > MAX_BLOCK_AGE {
-            return Err(unavailable(format!("its newest final block is {age} s old, at most {MAX_BLOCK_AGE} are allowed")));
+            return Err(unavailable(format!(
+                "its newest final block is {age} s old, at most {MAX_BLOCK_AGE} are allowed"
+            )));
         }
         Ok(head)
     }
@@ -104,7 +106,11 @@ impl ChainView {
     }
 
     /// Since when a certificate, or something that it names, is revoked.
-    pub(crate) async fn revoked(&self, id: CertificateId, certificate: &Certificate) -> Result<Option<UnixTime>, Problem> {
+    pub(crate) async fn revoked(
+        &self,
+        id: CertificateId,
+        certificate: &Certificate,
+    ) -> Result<Option<UnixTime>, Problem> {
         let head = self.head()?;
         self.ledger.revocation_of(id, certificate, At::Block(head)).await.map_err(|error| problem(&error))
     }
@@ -149,8 +155,10 @@ impl ChainView {
         let mut seen = self.seen.write().unwrap_or_else(PoisonError::into_inner);
         if let Some(before) = seen.head {
             if head.number == before.number && head.hash != before.hash {
-                let conflict =
-                    format!("two final blocks {}: {} and {}; this gatekeeper stops", head.number, before.hash, head.hash);
+                let conflict = format!(
+                    "two final blocks {}: {} and {}; this gatekeeper stops",
+                    head.number, before.hash, head.hash
+                );
                 tracing::error!(conflict, "the home chain contradicts itself");
                 seen.conflict = Some(conflict);
                 return;

@@ -2,11 +2,13 @@
 
 use std::{
     collections::HashMap,
+    fs::File,
     path::Path,
     sync::{
         Arc, PoisonError, RwLock,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
+    time::{Duration, Instant},
 };
 
 use tacit_api::{Problem, ProblemKind};
@@ -29,6 +31,9 @@ const GROUP: usize = 1_024;
 const SNAPSHOT_FRAME: usize = 1 << 20;
 /// Bytes of the journal below which it is never replaced.
 const COMPACT_FROM: u64 = 64 << 20;
+
+/// How long a count of leases is told again.
+const COUNT_AGAIN: Duration = Duration::from_secs(1);
 
 /// What the gatekeeper's register is asked through.
 #[derive(Clone)]
@@ -56,7 +61,12 @@ pub(crate) struct Counts {
 
 enum Job {
     Inputs(Vec<Input>, oneshot::Sender<Result<Vec<Reply>, Problem>>),
-    Holder { function: FunctionId, certificate: CertificateId, fence: u64, answer: oneshot::Sender<Result<(), Refusal>> },
+    Holder {
+        function: FunctionId,
+        certificate: CertificateId,
+        fence: u64,
+        answer: oneshot::Sender<Result<(), Refusal>>,
+    },
     Leases(oneshot::Sender<u64>),
 }
 
@@ -71,6 +81,7 @@ impl Desk {
         cluster: ClusterId,
         epoch: u64,
         clock: Clock,
+        lock: Arc<File>,
     ) -> Result<Self, GatekeeperError> {
         let (register, journal) = load(folder, sealer.clone(), cluster, epoch)?;
         let (jobs, queue) = mpsc::channel(QUEUE);
@@ -79,6 +90,8 @@ impl Desk {
         let worker = Worker {
             register,
             compacted: journal.length(),
+            counted: None,
+            _lock: lock,
             journal,
             clock,
             certificates: certificates.clone(),
@@ -150,7 +163,10 @@ impl Desk {
 }
 
 fn halted() -> Problem {
-    Problem::new(ProblemKind::StorageUnavailable, "the register's disk failed; this gatekeeper answers nothing until it is restarted")
+    Problem::new(
+        ProblemKind::StorageUnavailable,
+        "the register's disk failed; this gatekeeper answers nothing until it is restarted",
+    )
 }
 
 fn load(folder: &Path, sealer: Sealer, cluster: ClusterId, epoch: u64) -> Result<(Register, Journal), GatekeeperError> {
@@ -169,6 +185,9 @@ struct Worker {
     certificates: Certificates,
     counts: Arc<Counts>,
     compacted: u64,
+    counted: Option<(Instant, u64)>,
+    /// The folder's lock: nobody else opens the journal while this thread may write.
+    _lock: Arc<File>,
     reload: Box<dyn Fn() -> Result<(Register, Journal), GatekeeperError> + Send>,
 }
 
@@ -199,7 +218,11 @@ impl Worker {
                 let _gone = answer.send(self.register.check_holder(now, function, certificate, fence));
             }
             Job::Leases(answer) => {
-                let _gone = answer.send(self.register.live_leases(now) as u64);
+                // Looks through the whole register, so not for everybody who asks.
+                let counted = self.counted.filter(|(at, _)| at.elapsed() < COUNT_AGAIN);
+                let (at, count) = counted.unwrap_or_else(|| (Instant::now(), self.register.live_leases(now) as u64));
+                self.counted = Some((at, count));
+                let _gone = answer.send(count);
             }
             Job::Inputs(inputs, answer) => {
                 let mut replies = Vec::with_capacity(inputs.len());
@@ -232,7 +255,10 @@ impl Worker {
             }
             Err(AppendError::Full(error)) => {
                 tracing::error!(%error, "the register could not be written");
-                let problem = Problem::new(ProblemKind::StorageUnavailable, format!("the register's disk refuses: {}", error.kind()));
+                let problem = Problem::new(
+                    ProblemKind::StorageUnavailable,
+                    format!("the register's disk refuses: {}", error.kind()),
+                );
                 // The register in memory is ahead of the disk: go back to what the disk holds.
                 match (self.reload)() {
                     Ok((register, journal)) => {

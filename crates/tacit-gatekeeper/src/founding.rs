@@ -13,7 +13,7 @@ use tacit_attest::{Collateral, Evidence, Policy, verify_bound};
 use tacit_envelope::{open_with, seal_to};
 use tacit_threshold::{
     admission::{GATEKEEPER_IMAGE, require_image},
-    dealing::{DealtSubKey, Deal, SUB_KEY_INFO, SealedSubKey, sub_key_context, transcript},
+    dealing::{Deal, DealtSubKey, SUB_KEY_INFO, SealedSubKey, sub_key_context, transcript},
     subkeys::{MAX_GATEKEEPERS, SubKey, SubKeys, Subset, subsets},
 };
 use tacit_types::{
@@ -102,10 +102,13 @@ impl Founding {
             let mut sealed = Vec::new();
             for to in subset.members().filter(|member| *member != index) {
                 let keyset = candidates.get(to as usize).map(|candidate| &candidate.keyset);
-                let public = keyset.and_then(transport_key_of).ok_or_else(|| refuse(format!("gatekeeper {to} has no X-Wing key")))?;
+                let public = keyset
+                    .and_then(transport_key_of)
+                    .ok_or_else(|| refuse(format!("gatekeeper {to} has no X-Wing key")))?;
                 let context = sub_key_context(cluster, subset, index, to);
-                let bytes = seal_to(&mut rand::rng(), &public, SUB_KEY_INFO, &context, key.to_secret_bytes().as_slice())
-                    .map_err(|error| refuse(format!("gatekeeper {to}: {error}")))?;
+                let bytes =
+                    seal_to(&mut rand::rng(), &public, SUB_KEY_INFO, &context, key.to_secret_bytes().as_slice())
+                        .map_err(|error| refuse(format!("gatekeeper {to}: {error}")))?;
                 sealed.push(SealedSubKey { to, sealed: bytes.into() });
             }
             dealt.push(DealtSubKey { subset, commitment: key.commitment(cluster, subset), sealed });
@@ -128,26 +131,31 @@ impl Founding {
     /// Opens this gatekeeper's sub-keys.
     pub(crate) fn receive(&self, identity: &Identity, deals: &[Deal]) -> Result<Founded, Problem> {
         let index = self.agreed.index;
-        let transcript = transcript(&self.set, self.cluster, deals).map_err(|error| refuse(format!("deals: {error}")))?;
+        let transcript =
+            transcript(&self.set, self.cluster, deals).map_err(|error| refuse(format!("deals: {error}")))?;
         if deals.get(index as usize) != Some(&self.deal) {
             return Err(refuse("this gatekeeper's own deal was replaced"));
         }
         let transport = identity.transport_key();
         let mut keys = BTreeMap::new();
-        for (dealer, dealt) in deals.iter().flat_map(|deal| deal.sub_keys.iter().map(move |dealt| (deal.dealer, dealt))) {
+        for (dealer, dealt) in deals.iter().flat_map(|deal| deal.sub_keys.iter().map(move |dealt| (deal.dealer, dealt)))
+        {
             let subset = dealt.subset;
             let key = if dealer == index {
                 self.drawn.get(&subset).map(|key| SubKey::from_bytes(&key.to_secret_bytes()))
             } else if let Some(sealed) = dealt.sealed.iter().find(|sealed| sealed.to == index) {
                 let context = sub_key_context(self.cluster, subset, dealer, index);
                 let opened = open_with(&transport, SUB_KEY_INFO, &context, &sealed.sealed).map(Zeroizing::new);
-                let bytes = opened.ok().and_then(|bytes| Some(Zeroizing::new(<[u8; 32]>::try_from(bytes.as_slice()).ok()?)));
+                let bytes =
+                    opened.ok().and_then(|bytes| Some(Zeroizing::new(<[u8; 32]>::try_from(bytes.as_slice()).ok()?)));
                 bytes.map(|bytes| SubKey::from_bytes(&bytes))
             } else {
                 continue;
             };
             let key = key.filter(|key| key.commitment(self.cluster, subset) == dealt.commitment);
-            let key = key.ok_or_else(|| refuse(format!("the sub-key that gatekeeper {dealer} dealt is not the one it promised")))?;
+            let key = key.ok_or_else(|| {
+                refuse(format!("the sub-key that gatekeeper {dealer} dealt is not the one it promised"))
+            })?;
             keys.insert(subset, key);
         }
         let sub_keys = SubKeys::new(self.cluster, index, self.set.size(), self.set.threshold, keys)
@@ -164,7 +172,12 @@ impl Founding {
             secret.push(subset.mask());
             secret.extend_from_slice(key.to_secret_bytes().as_slice());
         }
-        write_parts(path, sealer, &StoredFounding { version: 1, agreed: self.agreed.clone(), deal: self.deal.clone() }, &secret)
+        write_parts(
+            path,
+            sealer,
+            &StoredFounding { version: 1, agreed: self.agreed.clone(), deal: self.deal.clone() },
+            &secret,
+        )
     }
 
     /// Reads what [`Self::store`] wrote.
@@ -174,7 +187,8 @@ impl Founding {
         let cluster = stored.agreed.genesis.cluster_id().map_err(|error| wrong(error.to_string()))?;
         let mut drawn = BTreeMap::new();
         for chunk in secret.chunks(33) {
-            let bytes = chunk.get(1..).and_then(|bytes| bytes.try_into().ok()).ok_or_else(|| wrong("cut short".into()))?;
+            let bytes =
+                chunk.get(1..).and_then(|bytes| bytes.try_into().ok()).ok_or_else(|| wrong("cut short".into()))?;
             drawn.insert(Subset::from_mask(chunk[0]), SubKey::from_bytes(bytes));
         }
         let set = stored.agreed.genesis.gatekeeper_set();
@@ -235,9 +249,10 @@ fn judge(genesis: &Genesis, policy: &Value, candidates: &[Candidate], now: UnixT
     for (index, (candidate, named)) in candidates.iter().zip(&genesis.gatekeepers).enumerate() {
         let wrong = |detail: String| refuse(format!("gatekeeper {index}: {detail}"));
         check_keyset(&candidate.keyset, named.address, named.keyset, now).map_err(wrong)?;
-        let evidence = Evidence::from_json(candidate.evidence.to_string().as_bytes()).map_err(|error| wrong(error.to_string()))?;
-        let collateral =
-            Collateral::from_json(candidate.collateral.to_string().as_bytes()).map_err(|error| wrong(error.to_string()))?;
+        let evidence =
+            Evidence::from_json(candidate.evidence.to_string().as_bytes()).map_err(|error| wrong(error.to_string()))?;
+        let collateral = Collateral::from_json(candidate.collateral.to_string().as_bytes())
+            .map_err(|error| wrong(error.to_string()))?;
         let verified = verify_bound(&evidence, &collateral, &policy, now, &report_data(named.keyset, None))
             .map_err(|error| wrong(error.to_string()))?;
         require_image(&policy, &verified, GATEKEEPER_IMAGE).map_err(|error| wrong(error.to_string()))?;
@@ -270,7 +285,8 @@ fn check_keyset(
 }
 
 fn write_parts(path: &Path, sealer: &Sealer, public: &impl Serialize, secret: &[u8]) -> Result<(), GatekeeperError> {
-    let json = serde_json::to_vec(public).map_err(|error| GatekeeperError::Stored { path: path.to_owned(), reason: error.to_string() })?;
+    let json = serde_json::to_vec(public)
+        .map_err(|error| GatekeeperError::Stored { path: path.to_owned(), reason: error.to_string() })?;
     let mut plain = Zeroizing::new(Vec::with_capacity(8 + json.len() + secret.len()));
     plain.extend_from_slice(&(json.len() as u64).to_be_bytes());
     plain.extend_from_slice(&json);

@@ -31,6 +31,10 @@ const MAX_CONNECTIONS: usize = 1_024;
 const MAX_REQUESTS: usize = 512;
 /// Requests at once that ask for evidence or have it judged.
 const MAX_HEAVY: usize = 8;
+/// Large bodies at once.
+const MAX_LARGE: usize = 32;
+/// Time for a request's body.
+const BODY_TIME: Duration = Duration::from_secs(10);
 /// Time for a request from its headers to its answer.
 const REQUEST_TIME: Duration = Duration::from_secs(30);
 /// Time for the headers of a request.
@@ -40,13 +44,15 @@ struct Shared {
     node: Arc<Node>,
     all: Semaphore,
     heavy: Semaphore,
+    large: Semaphore,
 }
 
 type Context = State<Arc<Shared>>;
 
 /// The routes of a gatekeeper.
 pub(crate) fn router(node: Arc<Node>) -> Router {
-    let shared = Arc::new(Shared { node, all: Semaphore::new(MAX_REQUESTS), heavy: Semaphore::new(MAX_HEAVY) });
+    let (all, heavy, large) = (Semaphore::new(MAX_REQUESTS), Semaphore::new(MAX_HEAVY), Semaphore::new(MAX_LARGE));
+    let shared = Arc::new(Shared { node, all, heavy, large });
     Router::new()
         .route(wire::CHALLENGE, post(challenge))
         .route(wire::ADMIT, post(admit))
@@ -62,8 +68,12 @@ pub(crate) fn router(node: Arc<Node>) -> Router {
         .route(wire::GENESIS_RECEIVE, post(receive))
         .route(wire::GENESIS_QUOTE, get(quote))
         .route("/healthz", get(|| async { "ok\n" }))
-        .fallback(|uri: Uri| async move { Problem::new(ProblemKind::NotFound, uri.path().chars().take(200).collect::<String>()) })
-        .method_not_allowed_fallback(|method: Method| async move { Problem::new(ProblemKind::MethodNotAllowed, method.to_string()) })
+        .fallback(|uri: Uri| async move {
+            Problem::new(ProblemKind::NotFound, uri.path().chars().take(200).collect::<String>())
+        })
+        .method_not_allowed_fallback(|method: Method| async move {
+            Problem::new(ProblemKind::MethodNotAllowed, method.to_string())
+        })
         .layer(from_fn_with_state(shared.clone(), bounded))
         .with_state(shared)
 }
@@ -79,16 +89,24 @@ async fn bounded(State(shared): Context, request: axum::extract::Request, next: 
 }
 
 async fn read<T: DeserializeOwned>(body: Body, limit: usize) -> Result<T, Problem> {
-    let bytes = axum::body::to_bytes(body, limit).await.map_err(|error| {
-        let too_large = std::iter::successors(Some(&error as &dyn std::error::Error), |error| error.source())
-            .any(|error| error.is::<http_body_util::LengthLimitError>());
-        if too_large {
-            Problem::new(ProblemKind::TooLarge, format!("at most {limit} bytes are taken here"))
-        } else {
-            Problem::new(ProblemKind::InvalidRequest, "the body broke off")
-        }
-    })?;
+    let slow = |_| Problem::new(ProblemKind::InvalidRequest, "the body comes too slowly");
+    let bytes =
+        tokio::time::timeout(BODY_TIME, axum::body::to_bytes(body, limit)).await.map_err(slow)?.map_err(|error| {
+            let too_large = std::iter::successors(Some(&error as &dyn std::error::Error), |error| error.source())
+                .any(|error| error.is::<http_body_util::LengthLimitError>());
+            if too_large {
+                Problem::new(ProblemKind::TooLarge, format!("at most {limit} bytes are taken here"))
+            } else {
+                Problem::new(ProblemKind::InvalidRequest, "the body broke off")
+            }
+        })?;
     serde_json::from_slice(&bytes).map_err(|error| Problem::new(ProblemKind::InvalidRequest, error.to_string()))
+}
+
+async fn read_large<T: DeserializeOwned>(shared: &Shared, body: Body, limit: usize) -> Result<T, Problem> {
+    let overloaded = |_| Problem::new(ProblemKind::Overloaded, "too many large requests at once");
+    let _permit = shared.large.try_acquire().map_err(overloaded)?;
+    read(body, limit).await
 }
 
 type Answer<T> = Result<Json<T>, Problem>;
@@ -108,8 +126,8 @@ async fn challenge(State(shared): Context, body: Body) -> Answer<wire::Challenge
 }
 
 async fn admit(State(shared): Context, body: Body) -> Answer<wire::AdmitAnswer> {
+    let request = read_large(&shared, body, wire::MAX_ADMIT_BODY).await?;
     let _permit = heavy(&shared)?;
-    let request = read(body, wire::MAX_ADMIT_BODY).await?;
     answer(shared.node.serving()?.admit(request)).await
 }
 
@@ -148,8 +166,8 @@ async fn candidate(State(shared): Context) -> Answer<wire::Candidate> {
 }
 
 async fn start(State(shared): Context, body: Body) -> Answer<wire::GenesisStarted> {
+    let request = read_large(&shared, body, wire::MAX_GENESIS_BODY).await?;
     let _permit = heavy(&shared)?;
-    let request = read(body, wire::MAX_GENESIS_BODY).await?;
     answer(shared.node.start(request)).await
 }
 
@@ -159,8 +177,8 @@ async fn deal(State(shared): Context, body: Body) -> Answer<wire::GenesisDeal> {
 }
 
 async fn receive(State(shared): Context, body: Body) -> Answer<wire::GenesisReceived> {
+    let request = read_large(&shared, body, wire::MAX_GENESIS_BODY).await?;
     let _permit = heavy(&shared)?;
-    let request = read(body, wire::MAX_GENESIS_BODY).await?;
     answer(shared.node.receive(request)).await
 }
 

@@ -1,7 +1,9 @@
 #![doc = include_str!("../README.md")]
 
+pub mod bench;
 pub mod ceremony;
 mod chain;
+mod challenge;
 mod client;
 mod config;
 mod desk;
@@ -62,7 +64,7 @@ impl Gatekeeper {
     pub async fn stop(self) {
         self.stop.send_replace(true);
         let _ended = self.server.await;
-        self.node.stop();
+        self.node.stop().await;
     }
 }
 

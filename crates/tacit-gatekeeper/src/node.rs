@@ -3,10 +3,8 @@
 use std::{
     fs::{self, File},
     path::PathBuf,
-    sync::{
-        Arc, Mutex as StdMutex, OnceLock, PoisonError,
-        atomic::Ordering,
-    },
+    sync::{Arc, Mutex as StdMutex, OnceLock, PoisonError, atomic::Ordering},
+    time::{Duration, Instant},
 };
 
 use tacit_api::{
@@ -18,10 +16,7 @@ use tacit_api::{
 };
 use tacit_ledger::{Addresses, Ledger};
 use tacit_platform::{Driver, PlatformError};
-use tacit_types::{
-    deployment::genesis_report_data,
-    keyset::report_data,
-};
+use tacit_types::{deployment::genesis_report_data, keyset::report_data};
 use tokio::{sync::Mutex, task::JoinHandle};
 use zeroize::Zeroizing;
 
@@ -39,6 +34,9 @@ use crate::{
 /// Label of the machine's sealing key.
 const SEAL_LABEL: &str = "gatekeeper/1";
 
+/// How long to wait for a process that is about to end to let go of the folder.
+const LOCK_PATIENCE: Duration = Duration::from_secs(3);
+
 /// A gatekeeper before and after its cluster is founded.
 pub(crate) struct Node {
     config: Config,
@@ -49,7 +47,7 @@ pub(crate) struct Node {
     founding: Mutex<Option<Arc<Founding>>>,
     serving: OnceLock<Arc<Serving>>,
     follower: StdMutex<Option<JoinHandle<()>>>,
-    _lock: File,
+    lock: Arc<File>,
 }
 
 impl Node {
@@ -58,7 +56,13 @@ impl Node {
         let failed = |source| GatekeeperError::File { path: config.data.clone(), source };
         fs::create_dir_all(&config.data).map_err(failed)?;
         let lock = File::create(config.data.join("lock")).map_err(failed)?;
-        lock.try_lock().map_err(|_| GatekeeperError::InUse { path: config.data.clone() })?;
+        let until = Instant::now() + LOCK_PATIENCE;
+        while lock.try_lock().is_err() {
+            if Instant::now() >= until {
+                return Err(GatekeeperError::InUse { path: config.data.clone() });
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
         let seal_key = Zeroizing::new(*driver.seal_key(SEAL_LABEL).await?.expose());
         let identity = Arc::new(Identity::open(&config.data, &seal_key, clock.now())?);
         let node = Self {
@@ -70,7 +74,7 @@ impl Node {
             clock,
             seal_key,
             identity,
-            _lock: lock,
+            lock: Arc::new(lock),
         };
         match Founded::load(&node.file("cluster.sealed"), &node.sealer("cluster"))? {
             Some(founded) => node.serve(founded)?,
@@ -89,9 +93,11 @@ impl Node {
     }
 
     /// Stops following the chain.
-    pub(crate) fn stop(&self) {
-        if let Some(follower) = self.follower.lock().unwrap_or_else(PoisonError::into_inner).take() {
+    pub(crate) async fn stop(&self) {
+        let follower = self.follower.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(follower) = follower {
             follower.abort();
+            let _aborted = follower.await;
         }
     }
 
@@ -201,7 +207,8 @@ impl Node {
             GatekeeperState::Serving
         };
         (status.cluster, status.index) = (Some(serving.demands.cluster), Some(serving.index));
-        (status.epoch, status.threshold, status.quorum) = (serving.set.epoch, serving.set.threshold, serving.set.quorum());
+        (status.epoch, status.threshold, status.quorum) =
+            (serving.set.epoch, serving.set.threshold, serving.set.quorum());
         status.functions = counts.functions.load(Ordering::Relaxed);
         status.leases = serving.desk.leases().await.unwrap_or_default();
         status.certificates = live_certificates(&serving.desk, now);
@@ -216,11 +223,12 @@ impl Node {
     /// Opens the register and begins to serve.
     fn serve(&self, founded: Founded) -> Result<(), GatekeeperError> {
         let genesis = &founded.agreed.genesis;
-        let rpc = genesis.rpcs.first().ok_or_else(|| GatekeeperError::Genesis("it names no RPC of the home chain".into()))?;
+        let rpc =
+            genesis.rpcs.first().ok_or_else(|| GatekeeperError::Genesis("it names no RPC of the home chain".into()))?;
         let ledger = Ledger::connect(rpc, Addresses::from_map(&genesis.contracts)?, self.config.finality)?;
         let chain = ChainView::new(ledger, genesis.chain_id, self.clock.clone());
-        let desk =
-            Desk::open(&self.config.data, self.sealer("register"), founded.cluster, founded.set.epoch, self.clock.clone())?;
+        let (data, clock, epoch) = (&self.config.data, self.clock.clone(), founded.set.epoch);
+        let desk = Desk::open(data, self.sealer("register"), founded.cluster, epoch, clock, self.lock.clone())?;
         let releases = ReleaseLog::open(&self.config.data)?;
         *self.follower.lock().unwrap_or_else(PoisonError::into_inner) =
             Some(tokio::spawn(chain.clone().follow(desk.clone())));

@@ -43,7 +43,8 @@ impl Sealer {
         let mut nonce = [0; NONCE];
         rand::rng().fill_bytes(&mut nonce);
         let payload = Payload { msg: plaintext, aad: context };
-        let ciphertext = self.0.encrypt((&nonce).into(), payload).expect("the messages here are far below the cipher's limit");
+        let ciphertext =
+            self.0.encrypt((&nonce).into(), payload).expect("the messages here are far below the cipher's limit");
         [nonce.as_slice(), &ciphertext].concat()
     }
 

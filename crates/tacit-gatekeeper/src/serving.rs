@@ -1,7 +1,6 @@
 //! What a founded gatekeeper does for workers.
 
 use std::{
-    collections::HashMap,
     fs::{File, OpenOptions},
     io::{Read as _, Write as _},
     path::Path,
@@ -11,15 +10,15 @@ use std::{
     },
 };
 
-use rand::Rng as _;
+use futures::{StreamExt as _, TryStreamExt as _, stream};
 use sha2::{Digest as _, Sha256};
 use tacit_api::{
     Problem, ProblemKind,
     gatekeeper::{
         AcknowledgeAnswer, AcknowledgeOutcome, AcknowledgeRequest, AdmitAnswer, AdmitOutcome, AdmitRequest,
-        CertificateAnswer, CertificateRequest, ChallengeAnswer, ChallengeRequest, ConfirmAnswer, ConfirmRequest, Granted,
-        IndexedRefusal, LeaseAnswer, LeaseItem, LeaseItemAnswer, LeaseRequest, MAX_LEASE_ITEMS, MAX_SHOWN_LEASES,
-        PARTIAL_INFO, PartialAnswer, PartialRequest, Version1,
+        CertificateAnswer, CertificateRequest, ChallengeAnswer, ChallengeRequest, ConfirmAnswer, ConfirmRequest,
+        Granted, IndexedRefusal, LeaseAnswer, LeaseItem, LeaseItemAnswer, LeaseRequest, MAX_LEASE_ITEMS,
+        MAX_SHOWN_LEASES, PARTIAL_INFO, PartialAnswer, PartialRequest, Version1,
     },
 };
 use tacit_attest::{Collateral, Evidence};
@@ -31,19 +30,19 @@ use tacit_threshold::{
     subkeys::SubKeys,
 };
 use tacit_types::{
-    CertificateId, Digest, KeysetDigest, UnixTime,
+    CertificateId, Digest, UnixTime,
     eip712::Certificate,
     quorum::GatekeeperSet,
     register::LeaseRole,
     signature::{Signature, SigningKey},
 };
 
-use crate::{chain::ChainView, config::Clock, desk::Desk, error::GatekeeperError, founding::Founded};
+use crate::{
+    chain::ChainView, challenge::Challenges, config::Clock, desk::Desk, error::GatekeeperError, founding::Founded,
+};
 
-/// Seconds that a challenge's nonce is good for.
-const CHALLENGE_SECONDS: u64 = 120;
-/// Challenges that may be open at once.
-const MAX_CHALLENGES: usize = 4_096;
+/// Functions whose facts are read from the chain at once for one request.
+const READS: usize = 16;
 
 /// A founded gatekeeper.
 pub(crate) struct Serving {
@@ -61,7 +60,7 @@ pub(crate) struct Serving {
     clock: Clock,
     chain_key: SigningKey,
     sub_keys: SubKeys,
-    challenges: Mutex<HashMap<Digest, (KeysetDigest, UnixTime)>>,
+    challenges: Challenges,
 }
 
 impl Serving {
@@ -74,7 +73,12 @@ impl Serving {
         releases: ReleaseLog,
     ) -> Self {
         let gatekeepers_simulated = founded.agreed.genesis.simulated;
-        let demands = Demands { cluster: founded.cluster, epoch: founded.set.epoch, policy: founded.policy, gatekeepers_simulated };
+        let demands = Demands {
+            cluster: founded.cluster,
+            epoch: founded.set.epoch,
+            policy: founded.policy,
+            gatekeepers_simulated,
+        };
         Self {
             index: founded.agreed.index,
             set: founded.set,
@@ -90,24 +94,14 @@ impl Serving {
             clock,
             chain_key,
             sub_keys: founded.sub_keys,
-            challenges: Mutex::new(HashMap::new()),
+            challenges: Challenges::new(),
         }
     }
 
     pub(crate) fn challenge(&self, request: &ChallengeRequest) -> Result<ChallengeAnswer, Problem> {
         let now = self.clock.now();
         let policy = self.demands.policy.hash().map_err(|error| internal(&error))?;
-        let mut nonce = [0; 32];
-        rand::rng().fill_bytes(&mut nonce);
-        let (nonce, expires) = (Digest::from(nonce), now.plus(CHALLENGE_SECONDS));
-        let mut open = self.challenges.lock().unwrap_or_else(PoisonError::into_inner);
-        if open.len() >= MAX_CHALLENGES {
-            open.retain(|_, (_, expires)| *expires >= now);
-        }
-        if open.len() >= MAX_CHALLENGES {
-            return Err(Problem::new(ProblemKind::Overloaded, "too many challenges are open"));
-        }
-        open.insert(nonce, (request.keyset, expires));
+        let (nonce, expires) = self.challenges.give(request.keyset, now);
         Ok(ChallengeAnswer {
             version: Version1,
             index: self.index,
@@ -122,12 +116,20 @@ impl Serving {
     }
 
     pub(crate) async fn admit(&self, request: AdmitRequest) -> Result<AdmitAnswer, Problem> {
-        let outcome = match self.judge_admission(request).await? {
-            Ok(signature) => {
+        let nonce = request.nonce;
+        let outcome = match self.judge_admission(request).await {
+            Err(problem) => {
+                self.challenges.give_back(nonce);
+                return Err(problem);
+            }
+            Ok(Ok(signature)) => {
                 self.admitted.fetch_add(1, Ordering::Relaxed);
                 AdmitOutcome::Admitted(signature)
             }
-            Err(refusal) => {
+            Ok(Err(refusal)) => {
+                if refusal != AdmissionRefusal::Nonce {
+                    self.challenges.give_back(nonce);
+                }
                 tracing::warn!(%refusal, "admission refused");
                 self.refused.fetch_add(1, Ordering::Relaxed);
                 *self.last_refusal.lock().unwrap_or_else(PoisonError::into_inner) = Some(refusal.to_string());
@@ -139,8 +141,7 @@ impl Serving {
 
     async fn judge_admission(&self, request: AdmitRequest) -> Result<Result<Signature, AdmissionRefusal>, Problem> {
         let now = self.clock.now();
-        let given = self.challenges.lock().unwrap_or_else(PoisonError::into_inner).remove(&request.nonce);
-        if !given.is_some_and(|(keyset, expires)| expires >= now && keyset == request.certificate.keyset) {
+        if !self.challenges.take(request.nonce, request.certificate.keyset, now) {
             return Ok(Err(AdmissionRefusal::Nonce));
         }
         let wrong = |error: tacit_attest::AttestError| AdmissionRefusal::Evidence { detail: error.to_string() };
@@ -257,25 +258,8 @@ impl Serving {
         };
         let cluster = self.demands.cluster;
         self.check_signer(request.signature, request.statement(cluster), &certificate)?;
-        let mut inputs = Vec::with_capacity(count);
-        for item in &request.items {
-            inputs.push(match item {
-                // What is known is told without a chain as well; nothing is granted without one.
-                LeaseItem::Read(function) => {
-                    let facts = self.chain.facts(*function).await.ok().flatten();
-                    Input::Read { function: *function, facts }
-                }
-                LeaseItem::Grant(lease) if lease.certificate != request.certificate => {
-                    return Err(Problem::new(ProblemKind::InvalidRequest, "a lease for another certificate"));
-                }
-                LeaseItem::Grant(lease) => {
-                    Input::Grant { lease: lease.clone(), facts: self.chain.facts(lease.function_id).await? }
-                }
-                LeaseItem::Release { function_id, fence } => {
-                    Input::Release { function: *function_id, certificate: request.certificate, fence: *fence }
-                }
-            });
-        }
+        let inputs = stream::iter(request.items.clone()).map(|item| self.lease_input(item, request.certificate));
+        let inputs = inputs.buffered(READS).try_collect().await?;
         let items = self.desk.ask(inputs).await?.into_iter().map(|reply| match reply {
             Reply::View(view) => Ok(LeaseItemAnswer::View(view)),
             Reply::Granted { lease, entry } => {
@@ -289,9 +273,28 @@ impl Serving {
         Ok(answer(items.collect::<Result<_, Problem>>()?))
     }
 
+    async fn lease_input(&self, item: LeaseItem, certificate: CertificateId) -> Result<Input, Problem> {
+        Ok(match item {
+            // What is known is told without a chain as well; nothing is granted without one.
+            LeaseItem::Read(function) => {
+                let facts = self.chain.facts(function).await.ok().flatten();
+                Input::Read { function, facts }
+            }
+            LeaseItem::Grant(lease) if lease.certificate != certificate => {
+                return Err(Problem::new(ProblemKind::InvalidRequest, "a lease for another certificate"));
+            }
+            LeaseItem::Grant(lease) => {
+                let facts = self.chain.facts(lease.function_id).await?;
+                Input::Grant { lease, facts }
+            }
+            LeaseItem::Release { function_id, fence } => Input::Release { function: function_id, certificate, fence },
+        })
+    }
+
     pub(crate) async fn acknowledge(&self, request: AcknowledgeRequest) -> Result<AcknowledgeAnswer, Problem> {
         if request.acks.is_empty() || request.acks.len() > MAX_BATCH || request.leases.len() > MAX_SHOWN_LEASES {
-            let detail = format!("1 to {MAX_BATCH} acknowledgements and at most {MAX_SHOWN_LEASES} leases are taken at once");
+            let detail =
+                format!("1 to {MAX_BATCH} acknowledgements and at most {MAX_SHOWN_LEASES} leases are taken at once");
             return Err(Problem::new(ProblemKind::InvalidRequest, detail));
         }
         let cluster = self.demands.cluster;
@@ -325,7 +328,9 @@ impl Serving {
         };
         inputs.push(Input::Acknowledge(batch));
         let outcome = match self.desk.ask(inputs).await?.pop() {
-            Some(Reply::Acknowledged(batch)) => AcknowledgeOutcome::Acknowledged(self.chain_key.sign(batch.digest(cluster))),
+            Some(Reply::Acknowledged(batch)) => {
+                AcknowledgeOutcome::Acknowledged(self.chain_key.sign(batch.digest(cluster)))
+            }
             Some(Reply::NotAcknowledged(refused)) => AcknowledgeOutcome::InTheWay(indexed(refused)),
             Some(Reply::Refused(refusal)) => AcknowledgeOutcome::Refused(refusal),
             other => return Err(unexpected(&other)),
@@ -465,7 +470,8 @@ impl ReleaseLog {
             releases.count += 1;
             Ok(())
         };
-        let written: std::io::Result<()> = tokio::task::spawn_blocking(write).await.map_err(|error| internal(&error))?;
+        let written: std::io::Result<()> =
+            tokio::task::spawn_blocking(write).await.map_err(|error| internal(&error))?;
         written.map_err(|error| {
             let detail = format!("the release log's disk refuses: {}", error.kind());
             Problem::new(ProblemKind::StorageUnavailable, detail)

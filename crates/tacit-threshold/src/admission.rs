@@ -172,7 +172,12 @@ pub fn require_image(policy: &Policy, verified: &VerifiedEvidence, image: &str) 
 ///
 /// # Errors
 /// The first thing found wrong.
-pub fn verify(demands: &Demands, now: UnixTime, nonce: Digest, proposal: &Proposal) -> Result<Admitted, AdmissionRefusal> {
+pub fn verify(
+    demands: &Demands,
+    now: UnixTime,
+    nonce: Digest,
+    proposal: &Proposal,
+) -> Result<Admitted, AdmissionRefusal> {
     let Proposal { certificate: proposed, keyset, evidence, collateral, endpoint, operator_signature } = proposal;
     let digest = keyset.digest().map_err(|error| AdmissionRefusal::Keyset { detail: error.to_string() })?;
     let verified = verify_bound(evidence, collateral, &demands.policy, now, &report_data(digest, Some(nonce)))
@@ -284,7 +289,10 @@ mod tests {
             changed[&name] = other[&name].clone();
             let proposed: Certificate = serde_json::from_value(changed).unwrap();
             let refusal = compare(&proposed, &found);
-            assert!(matches!(&refusal, Err(AdmissionRefusal::Field { field, .. }) if *field == name), "{name}: {refusal:?}");
+            assert!(
+                matches!(&refusal, Err(AdmissionRefusal::Field { field, .. }) if *field == name),
+                "{name}: {refusal:?}"
+            );
         }
     }
 
@@ -294,7 +302,9 @@ mod tests {
             assert!(is_endpoint(good), "{good}");
         }
         let long = format!("https://{}", "a".repeat(MAX_ENDPOINT));
-        for bad in ["", "ftp://x", "http://", "https:///path", "http://user@host", "http://a b", "http://a\n", long.as_str()] {
+        for bad in
+            ["", "ftp://x", "http://", "https:///path", "http://user@host", "http://a b", "http://a\n", long.as_str()]
+        {
             assert!(!is_endpoint(bad), "{bad}");
         }
     }

@@ -52,7 +52,8 @@ impl Plan {
             let key = (facts.code_hash, facts.manifest_hash, facts.key_epoch);
             alike.entry(key).or_default().push(facts.block_number);
         }
-        let ((code_hash, manifest_hash, key_epoch), blocks) = alike.into_iter().max_by_key(|(_, blocks)| blocks.len())?;
+        let ((code_hash, manifest_hash, key_epoch), blocks) =
+            alike.into_iter().max_by_key(|(_, blocks)| blocks.len())?;
         let block_number = blocks.iter().copied().min().filter(|_| blocks.len() >= threshold)?;
 
         let mut holders: BTreeMap<CertificateId, Vec<UnixTime>> = BTreeMap::new();
@@ -66,7 +67,11 @@ impl Plan {
             .filter(|(_, untils)| untils.len() >= threshold)
             .max_by_key(|(_, untils)| untils.len())
             .map(|(holder, untils)| (holder, untils.into_iter().max().unwrap_or_default()));
-        Some(Self { fence: highest.checked_add(1)?, facts: Facts { code_hash, manifest_hash, key_epoch, block_number }, holder })
+        Some(Self {
+            fence: highest.checked_add(1)?,
+            facts: Facts { code_hash, manifest_hash, key_epoch, block_number },
+            holder,
+        })
     }
 
     /// The lease to propose.
@@ -125,7 +130,8 @@ impl Collector {
 
     /// The signatures in index order, once there are enough.
     pub fn signatures(&self) -> Option<Vec<IndexedSignature>> {
-        let ordered = self.signatures.iter().map(|(index, signature)| IndexedSignature { index: *index, signature: *signature });
+        let ordered =
+            self.signatures.iter().map(|(index, signature)| IndexedSignature { index: *index, signature: *signature });
         self.is_complete().then(|| ordered.collect())
     }
 }

@@ -83,7 +83,8 @@ impl Deal {
     /// [`ThresholdError::Answer`] naming the dealer.
     pub fn verify(&self, set: &GatekeeperSet, cluster: ClusterId) -> Result<(), ThresholdError> {
         let wrong = ThresholdError::Answer(self.dealer);
-        let expected = subsets(set.size(), set.threshold)?.into_iter().filter(|subset| subset.dealer() == Some(self.dealer));
+        let expected =
+            subsets(set.size(), set.threshold)?.into_iter().filter(|subset| subset.dealer() == Some(self.dealer));
         let fits = self.sub_keys.iter().map(|dealt| dealt.subset).eq(expected)
             && self.sub_keys.iter().all(|dealt| {
                 let others = dealt.subset.members().filter(|member| *member != self.dealer);
@@ -125,7 +126,8 @@ pub fn transcript(set: &GatekeeperSet, cluster: ClusterId, deals: &[Deal]) -> Re
     hash.update(b"tacit/genesis/transcript/1\0");
     hash.update(cluster);
     for index in 0..set.size() {
-        let deal = deals.get(index as usize).filter(|deal| deal.dealer == index).ok_or(ThresholdError::Answer(index))?;
+        let deal =
+            deals.get(index as usize).filter(|deal| deal.dealer == index).ok_or(ThresholdError::Answer(index))?;
         deal.verify(set, cluster)?;
         hash.update(deal.digest(cluster));
     }

@@ -1,8 +1,8 @@
 //! Records of the register on disk: compact, versioned, written before an answer leaves.
 
 use tacit_types::{
-    Address, CertificateId, ChipId, CodeHash, Digest, FunctionId, Head, KeysetDigest, ManifestHash, Measurement, PolicyHash,
-    RootId, UnixTime,
+    Address, CertificateId, ChipId, CodeHash, Digest, FunctionId, Head, KeysetDigest, ManifestHash, Measurement,
+    PolicyHash, RootId, UnixTime,
     eip712::{Certificate, Platform},
     quorum::IndexedSignature,
     register::{Ack, AckBatch, Lease, LeaseRole},
@@ -120,7 +120,12 @@ impl Record {
             4 => {
                 let (lease, certificate) = (reader.lease()?, reader.certificate()?);
                 let signatures = (0..reader.u8()?)
-                    .map(|_| Ok(IndexedSignature { index: u32::from_be_bytes(reader.array()?), signature: reader.signature()? }))
+                    .map(|_| {
+                        Ok(IndexedSignature {
+                            index: u32::from_be_bytes(reader.array()?),
+                            signature: reader.signature()?,
+                        })
+                    })
                     .collect::<Result<_, ThresholdError>>()?;
                 Self::Held(Box::new(HeldLease { lease, certificate, signatures }))
             }
@@ -139,7 +144,8 @@ impl Record {
                 if count > MAX_PATH {
                     return Err(ThresholdError::Record("a path is too long"));
                 }
-                let path = (0..count).map(|_| Ok(reader.array::<32>()?.into())).collect::<Result<_, ThresholdError>>()?;
+                let path =
+                    (0..count).map(|_| Ok(reader.array::<32>()?.into())).collect::<Result<_, ThresholdError>>()?;
                 let batch = AckBatch { epoch: ack.epoch, root, time: ack.time };
                 Self::Accepted { batch, ack, path, signature: reader.signature()? }
             }
@@ -185,8 +191,7 @@ fn write_certificate(certificate: &Certificate, out: &mut Vec<u8>) {
     out.extend_from_slice(certificate.policy.as_ref());
     out.push(u8::from(certificate.simulated));
     out.extend_from_slice(certificate.operator.as_ref());
-    for number in
-        [certificate.collateral_time.0, certificate.not_before.0, certificate.not_after.0, certificate.epoch]
+    for number in [certificate.collateral_time.0, certificate.not_before.0, certificate.not_after.0, certificate.epoch]
     {
         out.extend_from_slice(&number.to_be_bytes());
     }
@@ -308,7 +313,10 @@ mod tests {
             let mut bytes = Vec::new();
             record.encode(&mut bytes);
             for end in 1..bytes.len() {
-                assert!(matches!(Record::decode_all(&bytes[..end]), Err(ThresholdError::Record(_))), "{end} {record:?}");
+                assert!(
+                    matches!(Record::decode_all(&bytes[..end]), Err(ThresholdError::Record(_))),
+                    "{end} {record:?}"
+                );
             }
         }
     }

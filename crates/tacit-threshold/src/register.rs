@@ -335,10 +335,12 @@ impl Register {
                 (row.promised, row.holder, row.until) = (fence, Some(holder), until);
             }
             Record::Held(held) => {
-                let row = self.rows.get_mut(&held.lease.function_id).filter(|row| {
-                    row.promised == held.lease.fence && row.holder == Some(held.lease.certificate)
-                });
-                row.ok_or(ThresholdError::Replay("a lease is held that was not promised"))?.held = Some(Arc::from(held));
+                let row = self
+                    .rows
+                    .get_mut(&held.lease.function_id)
+                    .filter(|row| row.promised == held.lease.fence && row.holder == Some(held.lease.certificate));
+                row.ok_or(ThresholdError::Replay("a lease is held that was not promised"))?.held =
+                    Some(Arc::from(held));
             }
             Record::Accepted { ack, batch, path, signature } => {
                 let row = self.rows.get_mut(&ack.function_id).filter(|row| row.promised == ack.fence);
@@ -354,7 +356,8 @@ impl Register {
     }
 
     fn commit(&mut self, record: Record, records: &mut Vec<Record>) {
-        self.apply(record.clone()).expect("every record made by a transition was checked to follow the state before it");
+        self.apply(record.clone())
+            .expect("every record made by a transition was checked to follow the state before it");
         records.push(record);
     }
 

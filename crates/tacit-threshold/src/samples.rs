@@ -1,8 +1,8 @@
 //! Values for the tests of this crate.
 
 use tacit_types::{
-    Address, ChipId, ClusterId, CodeHash, Digest, FunctionId, Head, KeysetDigest, ManifestHash, Measurement, PolicyHash,
-    RootId, UnixTime,
+    Address, ChipId, ClusterId, CodeHash, Digest, FunctionId, Head, KeysetDigest, ManifestHash, Measurement,
+    PolicyHash, RootId, UnixTime,
     eip712::{Certificate, Platform},
     quorum::{GatekeeperSet, IndexedSignature},
     register::{Ack, Lease, LeaseRole},

@@ -95,7 +95,8 @@ impl SubKey {
     }
 
     fn value(&self, cluster: ClusterId, subset: Subset, function: FunctionId, key_epoch: u64) -> Zeroizing<[u8; 32]> {
-        let mut mac = <Hmac<Sha256> as Mac>::new_from_slice(self.0.as_slice()).expect("HMAC takes keys of every length");
+        let mut mac =
+            <Hmac<Sha256> as Mac>::new_from_slice(self.0.as_slice()).expect("HMAC takes keys of every length");
         mac.update(b"tacit/sub-key/value/1");
         mac.update(cluster.as_ref());
         mac.update(&[subset.mask()]);
@@ -263,7 +264,8 @@ pub fn combine(
     let mut sum = Zeroizing::new([0u8; 32]);
     let (mut liars, mut disputed) = (Vec::new(), Vec::new());
     for subset in &subsets {
-        let given: Vec<_> = partials.iter().filter_map(|partial| Some((partial.index, partial.values.get(subset)?))).collect();
+        let given: Vec<_> =
+            partials.iter().filter_map(|partial| Some((partial.index, partial.values.get(subset)?))).collect();
         let agreeing = |value: &Zeroizing<[u8; 32]>| {
             given.iter().filter(|(_, other)| bool::from(other.as_slice().ct_eq(value.as_slice()))).count()
         };
@@ -277,7 +279,10 @@ pub fn combine(
                 disputed.push(subset.mask());
             } else {
                 liars.extend(
-                    given.iter().filter(|(_, value)| !bool::from(value.as_slice().ct_eq(best.as_slice()))).map(|(index, _)| *index),
+                    given
+                        .iter()
+                        .filter(|(_, value)| !bool::from(value.as_slice().ct_eq(best.as_slice())))
+                        .map(|(index, _)| *index),
                 );
             }
         }
@@ -385,7 +390,8 @@ mod tests {
 
     fn cluster(count: u32, threshold: u32) -> Vec<SubKeys> {
         let mut rng = Counter(0);
-        let drawn: Vec<_> = subsets(count, threshold).unwrap().into_iter().map(|s| (s, SubKey::generate(&mut rng))).collect();
+        let drawn: Vec<_> =
+            subsets(count, threshold).unwrap().into_iter().map(|s| (s, SubKey::generate(&mut rng))).collect();
         (0..count)
             .map(|index| {
                 let mine = drawn
@@ -398,8 +404,13 @@ mod tests {
             .collect()
     }
 
-    fn root(count: u32, threshold: u32, partials: &[Partial]) -> Result<(Zeroizing<[u8; 32]>, Vec<u32>), ThresholdError> {
-        combine(CLUSTER, FunctionId::from([7; 32]), 1, count, threshold, partials).map(|found| (found.root.0.clone(), found.liars))
+    fn root(
+        count: u32,
+        threshold: u32,
+        partials: &[Partial],
+    ) -> Result<(Zeroizing<[u8; 32]>, Vec<u32>), ThresholdError> {
+        combine(CLUSTER, FunctionId::from([7; 32]), 1, count, threshold, partials)
+            .map(|found| (found.root.0.clone(), found.liars))
     }
 
     #[test]
@@ -407,14 +418,23 @@ mod tests {
         for (count, threshold) in (1..=5).flat_map(|n| (1..=n).map(move |t| (n, t))) {
             let nodes = cluster(count, threshold);
             let partials = |mask: u32| -> Vec<Partial> {
-                (0..count).filter(|i| mask & (1 << i) != 0).map(|i| nodes[i as usize].partial(FunctionId::from([7; 32]), 1)).collect()
+                (0..count)
+                    .filter(|i| mask & (1 << i) != 0)
+                    .map(|i| nodes[i as usize].partial(FunctionId::from([7; 32]), 1))
+                    .collect()
             };
             let everyone = root(count, threshold, &partials((1 << count) - 1)).unwrap();
             for mask in 0u32..1 << count {
-                let held: std::collections::BTreeSet<_> =
-                    (0..count).filter(|i| mask & (1 << i) != 0).flat_map(|i| nodes[i as usize].keys.keys().copied()).collect();
+                let held: std::collections::BTreeSet<_> = (0..count)
+                    .filter(|i| mask & (1 << i) != 0)
+                    .flat_map(|i| nodes[i as usize].keys.keys().copied())
+                    .collect();
                 if mask.count_ones() >= threshold {
-                    assert_eq!(root(count, threshold, &partials(mask)).unwrap(), everyone, "{count} {threshold} {mask:b}");
+                    assert_eq!(
+                        root(count, threshold, &partials(mask)).unwrap(),
+                        everyone,
+                        "{count} {threshold} {mask:b}"
+                    );
                 } else {
                     let found = mask.count_ones();
                     assert!(matches!(root(count, threshold, &partials(mask)),
@@ -446,7 +466,11 @@ mod tests {
         let partial = |i: usize| nodes[i].partial(FunctionId::from([7; 32]), 1);
         let bytes = partial(0).to_secret_bytes();
         let check = |index, bytes: &[u8]| {
-            assert!(matches!(Partial::from_secret_bytes(index, bytes), Err(ThresholdError::Partial { .. })), "{}", bytes.len());
+            assert!(
+                matches!(Partial::from_secret_bytes(index, bytes), Err(ThresholdError::Partial { .. })),
+                "{}",
+                bytes.len()
+            );
         };
         check(0, &[]);
         check(0, &bytes[1..]);

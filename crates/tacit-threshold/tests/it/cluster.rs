@@ -9,8 +9,7 @@ use tacit_threshold::{
     collect::{AckCollector, ConfirmCollector, LeaseCollector},
 };
 use tacit_types::{
-    CertificateId, Digest, Head, UnixTime,
-    merkle,
+    CertificateId, Digest, Head, UnixTime, merkle,
     quorum::GatekeeperSet,
     register::{Confirmation, Lease, Position, confirmation_leaf},
     signature::Signature,
@@ -259,7 +258,9 @@ impl World {
                 let signature = confirmation.map(|confirmation| key.sign(confirmation.digest(CLUSTER)));
                 Answer::Confirmed(time, signature, refused)
             }
-            (Reply::NotAcknowledged(refused), _) => Answer::Refused(refused.into_iter().map(|(_, refusal)| refusal).collect()),
+            (Reply::NotAcknowledged(refused), _) => {
+                Answer::Refused(refused.into_iter().map(|(_, refusal)| refusal).collect())
+            }
             (Reply::Refused(refusal), _) => Answer::Refused(vec![refusal]),
             _ => return,
         };
@@ -337,7 +338,9 @@ impl World {
                 for refusal in refusals {
                     match refusal {
                         Refusal::FenceTooLow { promised } => me.fence_hint = me.fence_hint.max(promised),
-                        Refusal::NotHolder { promised } if me.held.as_ref().is_some_and(|held| held.lease.fence < promised) => {
+                        Refusal::NotHolder { promised }
+                            if me.held.as_ref().is_some_and(|held| held.lease.fence < promised) =>
+                        {
                             (me.held, me.position, me.acks, me.confirms) = (None, None, None, None);
                             me.fence_hint = me.fence_hint.max(promised);
                         }
@@ -401,7 +404,9 @@ impl World {
                 self.gatekeepers.iter_mut().for_each(|gatekeeper| gatekeeper.clock.0 += u64::from(detail % 20));
             }
             // A host stops a machine's clock, or sets it.
-            165..=166 => self.gatekeepers[at % self.set.members.len()].clock = self.time.plus(20).minus(u64::from(detail % 60)),
+            165..=166 => {
+                self.gatekeepers[at % self.set.members.len()].clock = self.time.plus(20).minus(u64::from(detail % 60))
+            }
             // The host restores an old image of a worker, or runs a second one beside it.
             167 if self.workers.len() < 6 => self.workers.push(self.workers[worker].clone()),
             168 => {

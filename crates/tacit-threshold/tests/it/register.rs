@@ -75,10 +75,7 @@ fn grants_that_are_refused() {
     check(&|lease| lease.until = NOW, Refusal::LeaseOver);
     let limit = NOW.plus(MAX_LEASE_SECONDS);
     check(&|lease| lease.until = limit.plus(1), Refusal::LeaseTooLong { limit });
-    check(
-        &|lease| (lease.role, lease.fence) = (LeaseRole::Reader, 2),
-        Refusal::FenceTooHigh { promised: 1 },
-    );
+    check(&|lease| (lease.role, lease.fence) = (LeaseRole::Reader, 2), Refusal::FenceTooHigh { promised: 1 });
     let reply = ask(&mut busy(), NOW, Input::Grant { lease: lease(1, 1, NOW.plus(60)), facts: None });
     assert_eq!(reply, Reply::Refused(Refusal::UnknownFunction));
 }
@@ -155,7 +152,9 @@ fn a_batch_is_accepted_whole_or_not_at_all() {
     let batch = signed(1, vec![ack(1, 6, head(6), NOW), other]);
     let reply = ask(&mut register, NOW, Input::Acknowledge(batch));
     assert_eq!(reply, Reply::NotAcknowledged(vec![(1, Refusal::NotHolder { promised: 0 })]));
-    let Reply::View(view) = ask(&mut register, NOW, Input::Read { function: function(), facts: None }) else { panic!() };
+    let Reply::View(view) = ask(&mut register, NOW, Input::Read { function: function(), facts: None }) else {
+        panic!()
+    };
     assert_eq!(view.accepted.sequence, 5);
 }
 
@@ -243,7 +242,10 @@ fn an_invented_entry_is_refused() {
     check(&|entry| entry.batch_path = vec![Digest::ZERO; 11], ThresholdError::EntryBatch);
     check(&|entry| entry.signature = worker_key(2).sign(Digest::ZERO), ThresholdError::EntrySigner);
     check(&|entry| entry.held.certificate = certificate(2), ThresholdError::EntrySigner);
-    check(&|entry| entry.held.signatures.truncate(2), ThresholdError::Quorum(tacit_types::quorum::QuorumError::TooFew { needed: 3, found: 2 }));
+    check(
+        &|entry| entry.held.signatures.truncate(2),
+        ThresholdError::Quorum(tacit_types::quorum::QuorumError::TooFew { needed: 3, found: 2 }),
+    );
 }
 
 #[test]
@@ -300,12 +302,8 @@ fn a_compacted_register_is_the_same_register() {
 #[test]
 fn records_that_go_back_are_refused() {
     let records = busy().compact(NOW);
-    let promised = |fence| Record::Promised {
-        function: function(),
-        fence,
-        holder: certificate(1).id(CLUSTER),
-        until: NOW,
-    };
+    let promised =
+        |fence| Record::Promised { function: function(), fence, holder: certificate(1).id(CLUSTER), until: NOW };
     let check = |last: Record| {
         let replayed = Register::replay(CLUSTER, 1, records.iter().cloned().chain([last]));
         assert!(matches!(replayed, Err(ThresholdError::Replay(_))));

@@ -2,8 +2,8 @@
 
 use tacit_threshold::{Facts, HeldLease};
 use tacit_types::{
-    Address, ChipId, ClusterId, CodeHash, Digest, FunctionId, Head, KeysetDigest, ManifestHash, Measurement, PolicyHash,
-    RootId, UnixTime,
+    Address, ChipId, ClusterId, CodeHash, Digest, FunctionId, Head, KeysetDigest, ManifestHash, Measurement,
+    PolicyHash, RootId, UnixTime,
     eip712::{Certificate, Platform},
     quorum::{GatekeeperSet, IndexedSignature},
     register::{Ack, Lease, LeaseRole},
@@ -74,7 +74,8 @@ pub fn lease(worker: u8, fence: u64, until: UnixTime) -> Lease {
 pub fn held(worker: u8, fence: u64) -> HeldLease {
     let lease = lease(worker, fence, NOW.plus(30));
     let digest = lease.digest(CLUSTER);
-    let signatures = (0..3).map(|index| IndexedSignature { index, signature: gatekeeper_key(index).sign(digest) }).collect();
+    let signatures =
+        (0..3).map(|index| IndexedSignature { index, signature: gatekeeper_key(index).sign(digest) }).collect();
     HeldLease { lease, certificate: certificate(worker), signatures }
 }
 
