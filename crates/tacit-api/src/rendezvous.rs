@@ -15,7 +15,7 @@ pub fn weight(function: FunctionId, worker: Address) -> [u8; 32] {
 /// The workers with the greatest weight first.
 pub fn order<T>(function: FunctionId, workers: impl IntoIterator<Item = T>, address: impl Fn(&T) -> Address) -> Vec<T> {
     let mut weighted: Vec<_> = workers.into_iter().map(|worker| (weight(function, address(&worker)), worker)).collect();
-    weighted.sort_by(|left, right| right.0.cmp(&left.0));
+    weighted.sort_by_key(|(weight, _)| std::cmp::Reverse(*weight));
     weighted.into_iter().map(|(_, worker)| worker).collect()
 }
 

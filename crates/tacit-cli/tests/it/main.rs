@@ -1,5 +1,7 @@
 //! The `tacit` binary against a real local network: chain, simulated chips, gatekeepers, workers and gateways as processes.
 
+#![allow(clippy::unwrap_used)]
+
 mod command_line;
 mod meddler;
 mod network;

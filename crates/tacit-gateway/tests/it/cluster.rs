@@ -239,7 +239,6 @@ pub enum Answers {
 #[derive(Clone)]
 pub struct Worker {
     pub key: SigningKey,
-    pub url: String,
     identity: Arc<Mutex<Option<WorkerIdentity>>>,
     answers: Arc<Mutex<Answers>>,
     pub seen: Arc<Mutex<Vec<(HeaderMap, Bytes)>>>,
@@ -252,7 +251,6 @@ impl Worker {
         let url = format!("http://{}", listener.local_addr().unwrap());
         let worker = Self {
             key: key(byte),
-            url: url.clone(),
             identity: Arc::default(),
             answers: Arc::new(Mutex::new(Answers::Sealed)),
             seen: Arc::default(),
