@@ -40,9 +40,10 @@ peers: ## Fetch the programs that benchmarks compare with
 	@$(BOOTSTRAP)
 	cargo xtask peers
 
-bench: build ## Run every benchmark
+bench: build ## Run the benchmarks
 	@$(BOOTSTRAP)
-	cargo xtask bench
+	"$$CARGO_TARGET_DIR/release/tacit" bench runtime
+	"$$CARGO_TARGET_DIR/release/tacit" bench call
 
 install: build ## Link tacit into ~/.local/bin
 	@$(BOOTSTRAP)

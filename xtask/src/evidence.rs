@@ -229,7 +229,7 @@ fn write(path: &Path, bytes: &[u8]) -> Result<()> {
 
 fn unhex(text: &[u8]) -> Result<Vec<u8>> {
     let digits: Vec<u8> = text.iter().copied().filter(|byte| !byte.is_ascii_whitespace()).collect();
-    ensure!(digits.len() % 2 == 0, "an odd number of digits");
+    ensure!(digits.len().is_multiple_of(2), "an odd number of digits");
     digits
         .chunks(2)
         .map(|pair| u8::from_str_radix(std::str::from_utf8(pair)?, 16).context("not a hexadecimal digit"))

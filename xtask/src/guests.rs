@@ -28,7 +28,9 @@ pub fn run(root: &Path) -> Result<()> {
     };
     build(&root.join("guests/tacit-js"), "wasm32-unknown-unknown", &target)?;
     let mut made = vec![("tacit-js.wasm", initialised(root, &target.join("wasm32-unknown-unknown/release"))?)];
-    for (name, folder, file) in [("hello-rust.wasm", "examples/hello-rust", "hello_rust.wasm"), ("probe.wasm", "guests/probe", "probe.wasm")] {
+    for (name, folder, file) in
+        [("hello-rust.wasm", "examples/hello-rust", "hello_rust.wasm"), ("probe.wasm", "guests/probe", "probe.wasm")]
+    {
         build(&root.join(folder), "wasm32-wasip2", &target)?;
         made.push((name, std::fs::read(target.join("wasm32-wasip2/release").join(file))?));
     }
@@ -48,7 +50,8 @@ pub fn run(root: &Path) -> Result<()> {
 /// The JavaScript engine after its initialisation.
 fn initialised(root: &Path, built: &Path) -> Result<Vec<u8>> {
     let (module, image) = (built.join("tacit_js.wasm"), built.join("tacit_js.image.wasm"));
-    let mut make = steps::command(root, "cargo", &["run", "--quiet", "--release", "--locked", "--package", "guest-image", "--"]);
+    let mut make =
+        steps::command(root, "cargo", &["run", "--quiet", "--release", "--locked", "--package", "guest-image", "--"]);
     make.arg(module).arg(&image);
     steps::run(&mut make)?;
     std::fs::read(&image).with_context(|| image.display().to_string())
@@ -56,7 +59,9 @@ fn initialised(root: &Path, built: &Path) -> Result<Vec<u8>> {
 
 /// Compiles one guest. Paths are mapped away, so that the same toolchain makes the same bytes in every folder.
 fn build(folder: &Path, triple: &str, target: &Path) -> Result<()> {
-    let cargo_home = std::env::var_os("CARGO_HOME").map(PathBuf::from).or_else(|| std::env::home_dir().map(|home| home.join(".cargo")));
+    let cargo_home = std::env::var_os("CARGO_HOME")
+        .map(PathBuf::from)
+        .or_else(|| std::env::home_dir().map(|home| home.join(".cargo")));
     let cargo_home = cargo_home.context("neither CARGO_HOME nor a home folder is known")?;
     let map = |from: &Path, to: &str| format!("{}={to}", from.display());
     let flags = [
@@ -71,10 +76,17 @@ fn build(folder: &Path, triple: &str, target: &Path) -> Result<()> {
         .env("CARGO_ENCODED_RUSTFLAGS", flags.join("\u{1f}"))
         .env("CC_wasm32_unknown_unknown", "clang-19")
         .env("AR_wasm32_unknown_unknown", "llvm-ar-19")
-        .env("CFLAGS_wasm32_unknown_unknown", format!("-ffile-prefix-map={} -ffile-prefix-map={}", map(&cargo_home, "/cargo"), map(target, "/target")))
+        .env(
+            "CFLAGS_wasm32_unknown_unknown",
+            format!("-ffile-prefix-map={} -ffile-prefix-map={}", map(&cargo_home, "/cargo"), map(target, "/target")),
+        )
         .status()
         .context("cargo does not start")?;
-    ensure!(status.success(), "{} does not build; clang-19, lld-19, llvm-19 and the target {triple} must be installed", folder.display());
+    ensure!(
+        status.success(),
+        "{} does not build; clang-19, lld-19, llvm-19 and the target {triple} must be installed",
+        folder.display()
+    );
     Ok(())
 }
 

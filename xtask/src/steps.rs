@@ -70,7 +70,8 @@ impl Report {
         for (name, elapsed, _) in self.finished.iter().take(10) {
             println!("{:8.1} s  {name}", elapsed.as_secs_f64());
         }
-        let failures: Vec<_> = self.finished.iter().filter_map(|(name, _, error)| error.as_ref().map(|e| (name, e))).collect();
+        let failures: Vec<_> =
+            self.finished.iter().filter_map(|(name, _, error)| error.as_ref().map(|e| (name, e))).collect();
         for (name, error) in &failures {
             println!("FAILED: {name}: {error}");
         }

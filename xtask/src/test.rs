@@ -26,7 +26,6 @@ pub fn run(root: &Path, long: bool) -> Result<()> {
     report.step("build all tests, with clippy", || {
         execute(&mut with_clippy(command(root, "cargo", &["test", "--release", "--workspace", "--locked", "--no-run"])))
     });
-    report.step("binaries", || execute(&mut with_clippy(command(root, "cargo", &["build", "--release", "--workspace", "--locked"]))));
     report.step("Rust tests", || {
         let mut tests = command(root, "cargo", &["test", "--release", "--workspace", "--locked", "--no-fail-fast"]);
         if long {

@@ -40,6 +40,9 @@ pub enum Command {
     /// Check this machine and the network for what commonly goes wrong.
     #[command(after_help = "Example:\n  tacit doctor")]
     Doctor,
+    /// Measure on this machine: runtime, call.
+    #[command(after_help = "Example:\n  tacit bench runtime --json")]
+    Bench(BenchArguments),
     /// Make a folder with a new function.
     #[command(after_help = "Example:\n  tacit new my-oracle --template oracle")]
     New(NewArguments),
@@ -104,6 +107,16 @@ pub struct UpArguments {
     /// Return when the network is ready and leave it running.
     #[arg(long)]
     pub detach: bool,
+}
+
+/// What to measure.
+#[derive(Debug, Args)]
+pub struct BenchArguments {
+    /// Name of the benchmark: runtime or call.
+    pub name: String,
+    /// Print JSON.
+    #[arg(long)]
+    pub json: bool,
 }
 
 /// `--json`.

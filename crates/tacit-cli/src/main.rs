@@ -26,7 +26,8 @@ fn main() -> ExitCode {
     };
     let level = if arguments.command.is_role() { "info" } else { "warn" };
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(level));
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(std::io::stderr().is_terminal()).init();
+    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    log.with_ansi(std::io::stderr().is_terminal()).init();
     let _ = rustls::crypto::ring::default_provider().install_default();
     let environment = Environment {
         contexts: Contexts::new(networks_folder(), arguments.dir.clone()),
@@ -52,6 +53,6 @@ fn main() -> ExitCode {
 /// Where networks are kept: `$XDG_DATA_HOME/tacit`, else `~/.local/share/tacit`.
 fn networks_folder() -> PathBuf {
     let data = std::env::var_os("XDG_DATA_HOME").map(PathBuf::from).filter(|path| path.is_absolute());
-    let home = || std::env::var_os("HOME").map_or_else(|| PathBuf::from("."), PathBuf::from).join(".local/share");
+    let home = || PathBuf::from(std::env::var_os("HOME").unwrap_or_else(|| ".".into())).join(".local/share");
     data.unwrap_or_else(home).join("tacit")
 }

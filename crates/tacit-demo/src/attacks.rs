@@ -98,7 +98,9 @@ async fn old_version(network: &Network, project: &Path, first: &DeployReport) ->
         request.code = Some(second.code_hash);
         match client.call(&request).await {
             Ok(_) => return Ok(accepted),
-            Err(ClientError::OtherCall(_)) if Instant::now() < until => tokio::time::sleep(Duration::from_millis(100)).await,
+            Err(ClientError::OtherCall(_)) if Instant::now() < until => {
+                tokio::time::sleep(Duration::from_millis(100)).await
+            }
             Err(error) => return Err(error.into()),
         }
     }
@@ -160,7 +162,8 @@ async fn ask_until_refused(client: &Client, function: FunctionId) -> Result<(usi
     while Instant::now() < until {
         let candidates = client.fetch_workers(function).await.map(|workers| workers.to_vec()).unwrap_or_default();
         for candidate in candidates {
-            let prepared = client.prepare(&CallRequest::new(function, "read", "null"), candidate.clone(), deadline()?)?;
+            let prepared =
+                client.prepare(&CallRequest::new(function, "read", "null"), candidate.clone(), deadline()?)?;
             let route = Entry::worker(&candidate.endpoint);
             let answer = match client.send(function, &prepared, &route, Duration::from_secs(10)).await {
                 Ok(sealed) => prepared.open(&sealed).map(drop),
@@ -199,7 +202,8 @@ async fn failover(network: &Network, function: FunctionId) -> Result<String> {
     let holder = workers.iter().find(|candidate| candidate.worker.id() == holder).context("the holder is not known")?;
     let worker = status.workers.iter().find(|worker| worker.url == holder.endpoint).and_then(|worker| worker.pid);
     let worker = worker.context("the holder has no process here")?;
-    let request = CallRequest { patience: PATIENCE, ..CallRequest::new(function, "slow", "{\"by\":10,\"milliseconds\":1500}") };
+    let request =
+        CallRequest { patience: PATIENCE, ..CallRequest::new(function, "slow", "{\"by\":10,\"milliseconds\":1500}") };
     let killer = async {
         tokio::time::sleep(Duration::from_millis(700)).await;
         kill(worker)
@@ -210,7 +214,8 @@ async fn failover(network: &Network, function: FunctionId) -> Result<String> {
     let answer = answer.context("the call must be answered by the other worker")?;
     let took = start.elapsed();
     ensure!(answer.outcome() == Outcome::Ok, "{}", String::from_utf8_lossy(answer.response()));
-    let answered_by = if answer.receipt().certificate == holder.worker.id() { "the killed worker" } else { "the other" };
+    let answered_by =
+        if answer.receipt().certificate == holder.worker.id() { "the killed worker" } else { "the other" };
 
     let after = client.call(&CallRequest::new(function, "read", "null")).await?;
     let total = |bytes: &[u8]| -> Result<i64> {

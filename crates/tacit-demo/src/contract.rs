@@ -59,7 +59,14 @@ pub async fn ask_for_verdict(
         let kept = ledger.view(contract, verdictOfCall { dataRoot: root }, At::Latest).await?;
         if kept.n > 0 {
             let answered = ledger.latest().await?.number;
-            return Ok(Kept { contract, passed: kept.pass, rows: kept.n, asked: asked.block, answered, gas: asked.gas });
+            return Ok(Kept {
+                contract,
+                passed: kept.pass,
+                rows: kept.n,
+                asked: asked.block,
+                answered,
+                gas: asked.gas,
+            });
         }
         if Instant::now() > until {
             bail!("the contract had no answer after {} s", patience.as_secs());

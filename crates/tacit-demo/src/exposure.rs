@@ -125,7 +125,11 @@ impl Searched {
 fn readable_region(line: &str) -> Option<(u64, u64)> {
     let mut words = line.split_whitespace();
     let (range, permissions) = (words.next()?, words.next()?);
-    if !permissions.starts_with('r') || line.ends_with("[vvar]") || line.ends_with("[vsyscall]") || line.contains("[vvar_") {
+    if !permissions.starts_with('r')
+        || line.ends_with("[vvar]")
+        || line.ends_with("[vsyscall]")
+        || line.contains("[vvar_")
+    {
         return None;
     }
     let (start, end) = range.split_once('-')?;
@@ -157,7 +161,7 @@ mod tests {
     fn a_marker_in_memory_is_found() {
         // Built at run time, so that the program's own text does not hold it twice.
         let secret = format!("{}-{}", "marker", std::process::id());
-        let markers = Markers::new(&[secret.clone()]).unwrap();
+        let markers = Markers::new(std::slice::from_ref(&secret)).unwrap();
         assert_eq!(markers.in_memory(std::process::id()).unwrap().found.len(), 1);
         drop(secret);
     }

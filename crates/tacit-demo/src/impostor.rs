@@ -34,7 +34,8 @@ pub fn run(network: &Network) -> Result<()> {
     let own = network.tool.network();
     let binary = folder.join("tacit");
     alter(&own.join("bin/tacit"), &binary)?;
-    let measurement = Command::new(own.join("bin/tacit-simulator")).args(["measure", "--executable"]).arg(&binary).output()?;
+    let measurement =
+        Command::new(own.join("bin/tacit-simulator")).args(["measure", "--executable"]).arg(&binary).output()?;
     let measurement = String::from_utf8(measurement.stdout)?.trim().to_owned();
 
     let socket = folder.join("chip.sock");

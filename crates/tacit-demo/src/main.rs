@@ -13,12 +13,12 @@ mod tool;
 mod verification;
 mod witness;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 use clap::Parser;
 
-/// The main job of Tacit, shown on one screen.
+/// The main job of Tacit.
 #[derive(Parser)]
 struct Arguments {
     /// The project's folder.
@@ -35,20 +35,21 @@ async fn main() -> Result<()> {
     let clock = screen::Clock::start();
     let folder = tempfile::Builder::new().prefix("tacit-demo-").tempdir()?;
     let tool = tool::Tool::new(arguments.binaries.join("tacit"), folder.path().join("demo"));
-    let keep = std::env::var_os("KEEP").is_some_and(|keep| keep == "1");
-
     let outcome = steps(&tool, &arguments, folder.path()).await;
-    if keep {
+    if std::env::var_os("KEEP").is_some_and(|keep| keep == "1") {
         println!("Kept: {} (stop it with: tacit down --dir {0}/demo)", folder.keep().display());
     } else {
         tool.run(&["down"])?;
     }
     outcome?;
-    println!("DONE in {} after the build. Not shown by this machine: memory encryption, real chip roots, a GPU, several sites. docs/hardware.md", clock.seconds());
+    println!(
+        "DONE in {} after the build. Not shown by this machine: memory encryption, real chip roots, a GPU, several sites. docs/hardware.md",
+        clock.seconds()
+    );
     Ok(())
 }
 
-async fn steps(tool: &tool::Tool, arguments: &Arguments, folder: &std::path::Path) -> Result<()> {
+async fn steps(tool: &tool::Tool, arguments: &Arguments, folder: &Path) -> Result<()> {
     let network = network::Network::start(tool.clone(), &arguments.project, folder)?;
     impostor::run(&network)?;
     let data = private_data::run(&network, sample::rows(&network.example())?).await?;

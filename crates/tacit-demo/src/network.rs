@@ -48,7 +48,11 @@ impl Network {
         );
         for (number, worker) in network.status.workers.iter().enumerate() {
             let measurement = worker.measurement.context("a worker without a measurement is ready")?;
-            println!("  worker-{}  measured {} = the running binary, guest image inside      admitted", number + 1, short(&measurement));
+            println!(
+                "  worker-{}  measured {} = the running binary, guest image inside      admitted",
+                number + 1,
+                short(&measurement)
+            );
             ensure!(worker.state == NodeState::Ready, "worker-{} is {}", number + 1, worker.state.name());
         }
         let gatekeepers = &network.status.gatekeepers;

@@ -41,10 +41,7 @@ pub async fn run(network: &Network, rows: Vec<Row>) -> Result<PrivateData> {
     let recorder = Recorder::start(&gateway, &network.folder().join("client-traffic.bin")).await?;
     let client = network.client()?.through(vec![Entry::gateway(recorder.url())]);
 
-    println!(
-        "3 PRIVATE DATA   {} held-out rows (Wisconsin 1995, split committed), sealed, one call each",
-        rows.len()
-    );
+    println!("3 PRIVATE DATA   {} held-out rows (Wisconsin 1995, split committed), sealed, one call each", rows.len());
     let mut times = Vec::with_capacity(rows.len());
     let (mut equal, mut right, mut bundle) = (0, 0, Vec::new());
     for row in &rows {
@@ -112,6 +109,9 @@ async fn validate_whole_file(
         kept.answered,
         kept.gas,
     );
-    ensure!(kept.passed && kept.rows == verdict["n"].as_u64().unwrap_or_default(), "the contract keeps another verdict");
+    ensure!(
+        kept.passed && kept.rows == verdict["n"].as_u64().unwrap_or_default(),
+        "the contract keeps another verdict"
+    );
     Ok(())
 }

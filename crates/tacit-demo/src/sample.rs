@@ -21,18 +21,13 @@ pub struct Row {
     pub marker: String,
 }
 
-/// The whole held-out file.
+/// The whole held-out file; what the script prints besides is for contracts.
 #[derive(Debug, Clone, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub struct WholeFile {
     /// The body of `validate`.
     pub request: String,
     /// The verdict, as plain Node gives it.
     pub answer: String,
-    /// The body of a contract's question: the data root, hex.
-    pub question: String,
-    /// The answer to the contract, ABI-encoded, hex.
-    pub abi: String,
 }
 
 /// The held-out rows with plain Node's answers.

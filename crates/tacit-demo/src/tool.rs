@@ -47,7 +47,12 @@ impl Tool {
     pub fn run(&self, arguments: &[&str]) -> Result<Vec<u8>> {
         let output = self.output(arguments)?;
         if !output.status.success() {
-            bail!("tacit {}: {}\n{}", arguments.join(" "), output.status, String::from_utf8_lossy(&output.stderr).trim());
+            bail!(
+                "tacit {}: {}\n{}",
+                arguments.join(" "),
+                output.status,
+                String::from_utf8_lossy(&output.stderr).trim()
+            );
         }
         Ok(output.stdout)
     }
@@ -55,6 +60,7 @@ impl Tool {
     /// Runs a command with `--json` that must succeed and reads its answer.
     pub fn json<T: DeserializeOwned>(&self, arguments: &[&str]) -> Result<T> {
         let stdout = self.run(&[arguments, &["--json"]].concat())?;
-        serde_json::from_slice(&stdout).with_context(|| format!("tacit {} --json printed something else", arguments.join(" ")))
+        serde_json::from_slice(&stdout)
+            .with_context(|| format!("tacit {} --json printed something else", arguments.join(" ")))
     }
 }

@@ -22,11 +22,15 @@ pub fn run(network: &Network, bundle: &[u8]) -> Result<()> {
         let step = judged["steps"].as_array().into_iter().flatten().find(|step| step["step"] == name);
         step.is_some_and(|step| step["ok"] == true)
     };
-    let names: Vec<&str> = judged["steps"].as_array().into_iter().flatten().filter_map(|step| step["step"].as_str()).collect();
+    let names: Vec<&str> =
+        judged["steps"].as_array().into_iter().flatten().filter_map(|step| step["step"].as_str()).collect();
     println!("  steps that hold: {}", names.iter().filter(|name| holds(name)).copied().collect::<Vec<_>>().join(" · "));
     println!("  could talk to: {}", judged["couldTalkTo"].as_str().unwrap_or("unknown"));
     let (_, lenient) = verify(network, &file, &deployment, Some("dev"))?;
-    println!("  hardware root {} -> SIMULATED (exit {status}; {lenient} with --policy dev)", judged["root"].as_str().unwrap_or("?"));
+    println!(
+        "  hardware root {} -> SIMULATED (exit {status}; {lenient} with --policy dev)",
+        judged["root"].as_str().unwrap_or("?")
+    );
     ensure!(judged["verdict"] == "simulated", "expected the verdict `simulated`, found {}", judged["verdict"]);
     ensure!(status == 4, "expected exit status 4, found {status}");
     ensure!(lenient == 0, "expected exit status 0 under --policy dev, found {lenient}");

@@ -53,7 +53,9 @@ pub fn run(network: &Network, data: &PrivateData) -> Result<()> {
         workers.found.len()
     );
     ensure!(control.len() == texts.len(), "the control must find every marker in the client's file");
-    for (name, searched) in [("the gateways", &gateways), ("what is at rest", &at_rest), ("the gatekeepers", &gatekeepers)] {
+    for (name, searched) in
+        [("the gateways", &gateways), ("what is at rest", &at_rest), ("the gatekeepers", &gatekeepers)]
+    {
         ensure!(searched.bytes > 0, "nothing of {name} was read, so nothing was shown");
         ensure!(searched.found.is_empty(), "{} markers found in {name}; expected none", searched.found.len());
     }

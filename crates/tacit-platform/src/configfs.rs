@@ -89,7 +89,10 @@ impl Entry {
                 (Evidence::sev_snp(document)?, data)
             }
             _ => {
-                return Err(PlatformError::Unsupported { platform: format!("provider {provider:.32}"), what: "driver" });
+                return Err(PlatformError::Unsupported {
+                    platform: format!("provider {provider:.32}"),
+                    what: "driver",
+                });
             }
         };
         if data.as_deref() != Some(report_data) {

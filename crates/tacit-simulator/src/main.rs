@@ -1,64 +1,16 @@
 //! `tacit-simulator`: one simulated machine as a process, and the root of a simulated network.
 
-use std::path::PathBuf;
+mod arguments;
+
 use std::time::SystemTime;
 
 use anyhow::{Context as _, Result};
-use clap::{Args, Parser, Subcommand};
+use clap::Parser as _;
 use tacit_simulator::{Machine, Root, Simulator, measure_executable};
 use tacit_types::UnixTime;
 use tokio::signal::unix::{SignalKind, signal};
 
-/// A simulated TDX machine under a root of its own. It proves nothing about hardware.
-#[derive(Parser)]
-#[command(version, args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
-struct Cli {
-    #[command(subcommand)]
-    command: Option<Command>,
-    #[command(flatten)]
-    serve: Option<Serve>,
-}
-
-#[derive(Subcommand)]
-enum Command {
-    /// Make the root of a simulated network.
-    InitRoot {
-        /// Folder for certificates and keys.
-        #[arg(long)]
-        dir: PathBuf,
-        /// The network's name.
-        #[arg(long, default_value = "local")]
-        name: String,
-    },
-    /// Print the measurement of an executable, for a policy.
-    Measure {
-        /// The executable.
-        #[arg(long)]
-        executable: PathBuf,
-        /// Guest files, in order.
-        #[arg(long = "guest-file")]
-        guest_files: Vec<PathBuf>,
-    },
-}
-
-#[derive(Args)]
-struct Serve {
-    /// Folder of the machine: its chip and its sealing secret.
-    #[arg(long, required = true)]
-    dir: PathBuf,
-    /// Unix socket to serve.
-    #[arg(long, required = true)]
-    socket: PathBuf,
-    /// Folder of the root.
-    #[arg(long, required = true)]
-    root: PathBuf,
-    /// The machine's name.
-    #[arg(long, required = true)]
-    name: String,
-    /// Guest files to measure, in order.
-    #[arg(long = "guest-file")]
-    guest_files: Vec<PathBuf>,
-}
+use arguments::{Cli, Command, Serve};
 
 #[tokio::main]
 async fn main() -> Result<()> {

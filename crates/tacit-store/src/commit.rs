@@ -250,7 +250,13 @@ mod tests {
 
     fn commits() -> impl Strategy<Value = Commit> {
         let write = ("[a-z/]{0,20}", 0u8..3, proptest::option::of(proptest::collection::vec(any::<u8>(), 0..40)));
-        let call = (any::<[u8; 32]>(), any::<[u8; 32]>(), any::<u64>(), any::<bool>(), proptest::collection::vec(any::<u8>(), 0..40));
+        let call = (
+            any::<[u8; 32]>(),
+            any::<[u8; 32]>(),
+            any::<u64>(),
+            any::<bool>(),
+            proptest::collection::vec(any::<u8>(), 0..40),
+        );
         (any::<u64>(), proptest::collection::vec(write, 0..6), proptest::collection::vec(call, 0..4)).prop_map(
             |(time, writes, calls)| Commit {
                 time: UnixTime(time),

@@ -57,7 +57,9 @@ pub enum StoreError {
         found_fence: u64,
     },
     /// No object of this sequence continues to the acknowledged head.
-    #[error("state altered: no object of sequence {sequence} leads to the head that the quorum acknowledged at {acknowledged}")]
+    #[error(
+        "state altered: no object of sequence {sequence} leads to the head that the quorum acknowledged at {acknowledged}"
+    )]
     Altered {
         /// The sequence.
         sequence: u64,

@@ -28,7 +28,12 @@ impl StateKeys {
     }
 
     /// The cipher of one fence: HKDF-SHA256 over the epoch's key, bound to function, key epoch and fence.
-    pub(crate) fn cipher(&self, function: FunctionId, key_epoch: u64, fence: u64) -> Result<XChaCha20Poly1305, StoreError> {
+    pub(crate) fn cipher(
+        &self,
+        function: FunctionId,
+        key_epoch: u64,
+        fence: u64,
+    ) -> Result<XChaCha20Poly1305, StoreError> {
         let key = self.epochs.get(&key_epoch).ok_or(StoreError::NoKey(key_epoch))?;
         let mut sealing = Zeroizing::new([0; 32]);
         let (epoch, fence) = (key_epoch.to_be_bytes(), fence.to_be_bytes());

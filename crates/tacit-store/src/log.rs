@@ -216,10 +216,18 @@ impl StateLog {
     }
 
     /// Walks back from the target's head and chooses the object of each sequence.
-    async fn choose(&self, names: &BTreeMap<Name, u64>, target: Position) -> Result<Vec<(Name, Option<Bytes>)>, StoreError> {
+    async fn choose(
+        &self,
+        names: &BTreeMap<Name, u64>,
+        target: Position,
+    ) -> Result<Vec<(Name, Option<Bytes>)>, StoreError> {
         let acknowledged = target.sequence;
         if acknowledged == 0 {
-            return if target.head.is_zero() { Ok(Vec::new()) } else { Err(StoreError::Altered { sequence: 0, acknowledged }) };
+            return if target.head.is_zero() {
+                Ok(Vec::new())
+            } else {
+                Err(StoreError::Altered { sequence: 0, acknowledged })
+            };
         }
         let store_ends = names.keys().next_back().map_or(0, |name| name.sequence);
         if store_ends < acknowledged {
@@ -239,9 +247,13 @@ impl StateLog {
                 if found.is_some() {
                     continue;
                 }
-                match read.and_then(|bytes| bytes.map(|bytes| Ok((Sealed::parse(self.function, name, &bytes)?, bytes))).transpose()) {
+                match read.and_then(|bytes| {
+                    bytes.map(|bytes| Ok((Sealed::parse(self.function, name, &bytes)?, bytes))).transpose()
+                }) {
                     Ok(None) => {}
-                    Ok(Some((sealed, bytes))) if sealed.head() == expected => found = Some((name, bytes, sealed.place.previous)),
+                    Ok(Some((sealed, bytes))) if sealed.head() == expected => {
+                        found = Some((name, bytes, sealed.place.previous))
+                    }
                     Ok(Some(_)) => refusal = refusal.or(Some(StoreError::Altered { sequence, acknowledged })),
                     Err(StoreError::Backend(error)) => return Err(StoreError::Backend(error)),
                     Err(error) => refusal = Some(error),

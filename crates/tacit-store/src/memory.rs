@@ -317,7 +317,8 @@ mod tests {
         apply(&memory, 1, ["a/1", "a/2", "a/3", "b/1"].map(|name| write(name, Some("x"))).to_vec());
         let snapshot = memory.snapshot();
         let check = |prefix, after, limit, expected: &[&str]| {
-            let found: Vec<_> = snapshot.list(Space::State, prefix, after, limit).into_iter().map(|(name, _)| name).collect();
+            let found: Vec<_> =
+                snapshot.list(Space::State, prefix, after, limit).into_iter().map(|(name, _)| name).collect();
             assert_eq!(found, expected);
         };
         check("a/", None, 2, &["a/1", "a/2"]);
@@ -341,7 +342,9 @@ mod tests {
             pinned,
             body: Bytes::new(),
         };
-        let apply = |sequence, time, calls| memory.apply(sequence, Head::ZERO, Commit { time: UnixTime(time), calls, writes: vec![] });
+        let apply = |sequence, time, calls| {
+            memory.apply(sequence, Head::ZERO, Commit { time: UnixTime(time), calls, writes: vec![] })
+        };
         let known = |number| memory.record(record(number, false, 0).call_id).is_some();
         apply(1, 10, vec![record(1, false, 20), record(2, true, 30), record(3, false, 100)]);
         apply(2, 21, vec![]);

@@ -159,7 +159,13 @@ mod tests {
     use proptest::prelude::*;
 
     fn place() -> Place {
-        Place { function: FunctionId::from([1; 32]), key_epoch: 1, fence: 2, sequence: 3, previous: Head::from([4; 32]) }
+        Place {
+            function: FunctionId::from([1; 32]),
+            key_epoch: 1,
+            fence: 2,
+            sequence: 3,
+            previous: Head::from([4; 32]),
+        }
     }
 
     const NAME: Name = Name { sequence: 3, fence: 2 };
@@ -169,7 +175,13 @@ mod tests {
         let name = Name { sequence: 41, fence: 7 };
         let path = name.path(FunctionId::from([0xab; 32]));
         assert_eq!(Name::parse(path.filename().unwrap()), Some(name));
-        for bad in ["", "1.2", "00000000000000000041", "+0000000000000000041.00000000000000000007", "99999999999999999999.00000000000000000007"] {
+        for bad in [
+            "",
+            "1.2",
+            "00000000000000000041",
+            "+0000000000000000041.00000000000000000007",
+            "99999999999999999999.00000000000000000007",
+        ] {
             assert_eq!(Name::parse(bad), None, "{bad}");
         }
     }

@@ -118,7 +118,8 @@ impl Overlay {
     /// # Errors
     /// [`StoreError::TooLarge`] and [`StoreError::Quota`]; nothing is changed then.
     pub fn set(&mut self, key: Key, value: Bytes) -> Result<(), StoreError> {
-        let limit = |what, limit, found| if found > limit { Err(StoreError::TooLarge { what, limit, found }) } else { Ok(()) };
+        let limit =
+            |what, limit, found| if found > limit { Err(StoreError::TooLarge { what, limit, found }) } else { Ok(()) };
         limit("a key", MAX_KEY_BYTES, key.name.len())?;
         limit("a value", MAX_VALUE_BYTES, value.len())?;
         self.put(key, Some(value))
@@ -134,11 +135,16 @@ impl Overlay {
 
     fn put(&mut self, key: Key, value: Option<Bytes>) -> Result<(), StoreError> {
         let added = key.name.len() + value.as_ref().map_or(0, Bytes::len) + WRITE_OVERHEAD;
-        let replaced = self.writes.get(&key).map_or(0, |old| key.name.len() + old.as_ref().map_or(0, Bytes::len) + WRITE_OVERHEAD);
+        let replaced =
+            self.writes.get(&key).map_or(0, |old| key.name.len() + old.as_ref().map_or(0, Bytes::len) + WRITE_OVERHEAD);
         let size = self.size - replaced + added;
         // Half of a commit at most, so that every call fits into one together with its record.
         if size > MAX_COMMIT_BYTES / 2 {
-            return Err(StoreError::TooLarge { what: "the writes of one call", limit: MAX_COMMIT_BYTES / 2, found: size });
+            return Err(StoreError::TooLarge {
+                what: "the writes of one call",
+                limit: MAX_COMMIT_BYTES / 2,
+                found: size,
+            });
         }
         if key.space == Space::State {
             let of = |value: Option<&Bytes>| value.map_or(0, |value| (key.name.len() + value.len()) as u64);
@@ -229,7 +235,10 @@ mod tests {
         let (_memory, mut batch) = empty(10);
         let mut overlay = batch.overlay();
         overlay.set(Key::state("a"), Bytes::from_static(b"12345678")).unwrap();
-        assert!(matches!(overlay.set(Key::state("b"), Bytes::from_static(b"1")), Err(StoreError::Quota { quota: 10, needed: 11 })));
+        assert!(matches!(
+            overlay.set(Key::state("b"), Bytes::from_static(b"1")),
+            Err(StoreError::Quota { quota: 10, needed: 11 })
+        ));
         overlay.set(Key::secret("b"), Bytes::from_static(b"123456")).unwrap();
         batch.add(overlay, record(1));
         let mut overlay = batch.overlay();

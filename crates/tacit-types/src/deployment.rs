@@ -113,9 +113,7 @@ impl Genesis {
 
 /// What a gatekeeper attests once the cluster's keys exist: the exact bytes that its quote commits to.
 pub fn genesis_statement(cluster: ClusterId, transcript: Digest, keyset: KeysetDigest) -> String {
-    format!(
-        r#"{{"cluster":"{cluster}","keyset":"{keyset}","purpose":"tacit.genesis.v1","transcript":"{transcript}"}}"#
-    )
+    format!(r#"{{"cluster":"{cluster}","keyset":"{keyset}","purpose":"tacit.genesis.v1","transcript":"{transcript}"}}"#)
 }
 
 /// Report data of a gatekeeper's genesis quote.
@@ -209,11 +207,16 @@ impl Deployment {
             return Err(DeploymentError::Inconsistent("not the gatekeepers of the genesis document"));
         }
         for (gatekeeper, genesis) in deployment.gatekeepers.iter().zip(&deployment.genesis.gatekeepers) {
-            let digest = gatekeeper.keyset.digest().map_err(|_| DeploymentError::Inconsistent("a keyset has no digest"))?;
-            let address =
-                gatekeeper.keyset.receipt_address().map_err(|_| DeploymentError::Inconsistent("a keyset has no chain key"))?;
+            let digest =
+                gatekeeper.keyset.digest().map_err(|_| DeploymentError::Inconsistent("a keyset has no digest"))?;
+            let address = gatekeeper
+                .keyset
+                .receipt_address()
+                .map_err(|_| DeploymentError::Inconsistent("a keyset has no chain key"))?;
             if digest != genesis.keyset || address != genesis.address {
-                return Err(DeploymentError::Inconsistent("a gatekeeper's keyset is not the one of the genesis document"));
+                return Err(DeploymentError::Inconsistent(
+                    "a gatekeeper's keyset is not the one of the genesis document",
+                ));
             }
         }
         Ok(deployment)

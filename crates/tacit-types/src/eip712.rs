@@ -8,8 +8,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     ids::{
-        Address, CallId, CertificateId, ChipId, ClusterId, CodeHash, Digest, FunctionId, Head, KeysetDigest, Measurement,
-        PolicyHash, RootId,
+        Address, CallId, CertificateId, ChipId, ClusterId, CodeHash, Digest, FunctionId, Head, KeysetDigest,
+        Measurement, PolicyHash, RootId,
     },
     time::UnixTime,
 };

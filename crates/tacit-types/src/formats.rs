@@ -69,7 +69,14 @@ pub fn trigger_call_id(function: FunctionId, index: u64, event: Digest) -> CallI
 }
 
 /// `s("tacit/head/1" ‖ functionId ‖ keyEpoch ‖ fence ‖ sequence ‖ head(n) ‖ s(ciphertext))`, integers u64 big-endian.
-pub fn next_head(function: FunctionId, key_epoch: u64, fence: u64, sequence: u64, head: Head, ciphertext: &[u8]) -> Head {
+pub fn next_head(
+    function: FunctionId,
+    key_epoch: u64,
+    fence: u64,
+    sequence: u64,
+    head: Head,
+    ciphertext: &[u8],
+) -> Head {
     let mut hash = Sha256::new();
     hash.update(b"tacit/head/1");
     hash.update(function);

@@ -73,7 +73,8 @@ fn write_value(value: &Value, out: &mut Vec<u8>, depth: usize) -> Result<(), Jcs
         Value::Bool(true) => out.extend_from_slice(b"true"),
         Value::Bool(false) => out.extend_from_slice(b"false"),
         Value::Number(number) => {
-            let magnitude = number.as_u64().or_else(|| number.as_i64().map(i64::unsigned_abs)).ok_or(JcsError::Number)?;
+            let magnitude =
+                number.as_u64().or_else(|| number.as_i64().map(i64::unsigned_abs)).ok_or(JcsError::Number)?;
             if magnitude > MAX_INTEGER {
                 return Err(JcsError::Number);
             }

@@ -151,7 +151,11 @@ mod tests {
         Keyset {
             subject: Some("worker".into()),
             not_after: UnixTime(2_000_000_000),
-            receipt_signing_keys: vec![PublicKey { key_id: "log".into(), algo: ED25519.into(), public_key: "01".repeat(32) }],
+            receipt_signing_keys: vec![PublicKey {
+                key_id: "log".into(),
+                algo: ED25519.into(),
+                public_key: "01".repeat(32),
+            }],
             e2ee_public_keys: vec![],
             tls_public_keys: vec![],
         }
@@ -164,7 +168,9 @@ mod tests {
             report_data_statement(digest, None),
             format!(r#"{{"keyset_digest":"sha256:{}","nonce":null,"purpose":"aci.report_data.v1"}}"#, "aa".repeat(32))
         );
-        assert!(report_data_statement(digest, Some(Digest::from([1; 32]))).contains(&format!("\"{}\"", "01".repeat(32))));
+        assert!(
+            report_data_statement(digest, Some(Digest::from([1; 32]))).contains(&format!("\"{}\"", "01".repeat(32)))
+        );
         assert_eq!(report_data(digest, None)[32..], [0; 32]);
     }
 

@@ -384,7 +384,13 @@ impl Manifest {
         if self.method.len() > 256 || !all_distinct(self.method.iter().map(|method| &method.name)) {
             return refuse("method", "at most 256, each named once");
         }
-        if !self.method.iter().map(|method| &method.name).chain(self.trigger.iter().map(|t| &t.method)).all(|n| is_identifier(n)) {
+        if !self
+            .method
+            .iter()
+            .map(|method| &method.name)
+            .chain(self.trigger.iter().map(|t| &t.method))
+            .all(|n| is_identifier(n))
+        {
             return refuse("method.name", "a JavaScript identifier of at most 64 characters");
         }
         let limits = &self.limits;
@@ -579,8 +585,15 @@ mod tests {
         check("[[method]]\nname = \"a b\"", "method.name");
         check("[[method]]\nname = \"a\"\n[[method]]\nname = \"a\"", "method");
         check("[[trigger]]\nchain = \"local\"\nconsumer = \"some\"\nmethod = \"a\"", "consumer");
-        assert!(Manifest::from_toml("[function]\nname = \"Upper\"\n").unwrap_err().to_string().contains("function.name"));
-        assert!(Manifest::from_toml("[function]\nname = \"a\"\nentry = \"../x\"\n").unwrap_err().to_string().contains("entry"));
+        assert!(
+            Manifest::from_toml("[function]\nname = \"Upper\"\n").unwrap_err().to_string().contains("function.name")
+        );
+        assert!(
+            Manifest::from_toml("[function]\nname = \"a\"\nentry = \"../x\"\n")
+                .unwrap_err()
+                .to_string()
+                .contains("entry")
+        );
         assert!(matches!(Manifest::from_toml(&"#".repeat(MAX_BYTES + 1)), Err(ManifestError::TooLarge(_))));
     }
 

@@ -29,7 +29,8 @@ fn node(left: Digest, right: Digest) -> Digest {
 pub fn root(leaves: &[Digest]) -> Digest {
     let mut level = leaves.to_vec();
     while level.len() > 1 {
-        level = level.chunks(2).map(|pair| if let [left, right] = pair { node(*left, *right) } else { pair[0] }).collect();
+        level =
+            level.chunks(2).map(|pair| if let [left, right] = pair { node(*left, *right) } else { pair[0] }).collect();
     }
     level.first().copied().unwrap_or(Digest::ZERO)
 }
@@ -44,7 +45,8 @@ pub fn proof(leaves: &[Digest], index: usize) -> Option<Vec<Digest>> {
         if let Some(sibling) = level.get(position ^ 1) {
             path.push(*sibling);
         }
-        level = level.chunks(2).map(|pair| if let [left, right] = pair { node(*left, *right) } else { pair[0] }).collect();
+        level =
+            level.chunks(2).map(|pair| if let [left, right] = pair { node(*left, *right) } else { pair[0] }).collect();
         position /= 2;
     }
     Some(path)

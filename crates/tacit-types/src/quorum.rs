@@ -123,7 +123,10 @@ mod tests {
 
     fn signatures(indices: &[u32], digest: Digest) -> Vec<IndexedSignature> {
         let keys = keys();
-        indices.iter().map(|index| IndexedSignature { index: *index, signature: keys[*index as usize].sign(digest) }).collect()
+        indices
+            .iter()
+            .map(|index| IndexedSignature { index: *index, signature: keys[*index as usize].sign(digest) })
+            .collect()
     }
 
     #[test]
@@ -140,7 +143,8 @@ mod tests {
     #[test]
     fn refusals() {
         let digest = Digest::from([5; 32]);
-        let check = |signatures: &[IndexedSignature], expected| assert_eq!(set().verify(digest, signatures, 2), expected);
+        let check =
+            |signatures: &[IndexedSignature], expected| assert_eq!(set().verify(digest, signatures, 2), expected);
         check(&signatures(&[0, 2], digest), Ok(()));
         check(&signatures(&[1], digest), Err(QuorumError::TooFew { needed: 2, found: 1 }));
         check(&signatures(&[1, 1], digest), Err(QuorumError::Order));

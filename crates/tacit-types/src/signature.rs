@@ -203,7 +203,8 @@ impl NoteKey {
 /// [`SignatureError::Key`] for a bad key, [`SignatureError::Unrecoverable`] for a signature that does not fit.
 pub fn verify_ed25519(public_key: &[u8; 32], message: &[u8], signature: &[u8; 64]) -> Result<(), SignatureError> {
     let key = ed25519_dalek::VerifyingKey::from_bytes(public_key).map_err(|_| SignatureError::Key)?;
-    key.verify_strict(message, &ed25519_dalek::Signature::from_bytes(signature)).map_err(|_| SignatureError::Unrecoverable)
+    key.verify_strict(message, &ed25519_dalek::Signature::from_bytes(signature))
+        .map_err(|_| SignatureError::Unrecoverable)
 }
 
 #[cfg(test)]

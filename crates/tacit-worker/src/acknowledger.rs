@@ -6,8 +6,8 @@ use std::{
 };
 
 use tacit_api::gatekeeper::{
-    ACKNOWLEDGE, AcknowledgeAnswer, AcknowledgeOutcome, AcknowledgeRequest, CERTIFICATE, CertificateAnswer, CertificateRequest,
-    MAX_SHOWN_LEASES, Version1,
+    ACKNOWLEDGE, AcknowledgeAnswer, AcknowledgeOutcome, AcknowledgeRequest, CERTIFICATE, CertificateAnswer,
+    CertificateRequest, MAX_SHOWN_LEASES, Version1,
 };
 use tacit_threshold::{Batch, HeldLease, MAX_BATCH, Refusal, collect::AckCollector};
 use tacit_types::{
@@ -172,8 +172,9 @@ impl Asker {
         self.metrics.acknowledgement_rounds_total.add(1);
         let certified = Arc::clone(&first.asked.certified);
         let leases: Arc<Vec<Arc<HeldLease>>> = Arc::new(round.iter().map(|job| Arc::clone(&job.asked.lease)).collect());
-        let show: Arc<BTreeSet<usize>> =
-            Arc::new(round.iter().enumerate().filter(|(_, job)| job.asked.show_lease).map(|(index, _)| index).collect());
+        let show: Arc<BTreeSet<usize>> = Arc::new(
+            round.iter().enumerate().filter(|(_, job)| job.asked.show_lease).map(|(index, _)| index).collect(),
+        );
         let signature = batch.sign(cluster, certified.id, &self.key);
         let (sender, mut answers) = mpsc::channel(set.members.len().max(1));
         for index in self.gatekeepers.indices() {
@@ -195,10 +196,9 @@ impl Asker {
         let mut refusals: BTreeMap<usize, Vec<Refusal>> = BTreeMap::new();
         while let Some((index, outcome)) = answers.recv().await {
             match outcome {
-                Some(AcknowledgeOutcome::Acknowledged(signature)) => {
-                    if collector.add(index, signature).is_err() {
-                        tracing::warn!(gatekeeper = index, "its acknowledgement is not signed by it");
-                    }
+                Some(AcknowledgeOutcome::Acknowledged(signature)) if collector.add(index, signature).is_ok() => {}
+                Some(AcknowledgeOutcome::Acknowledged(_)) => {
+                    tracing::warn!(gatekeeper = index, "its acknowledgement is not signed by it");
                 }
                 Some(AcknowledgeOutcome::InTheWay(in_the_way)) => {
                     for refused in in_the_way.into_iter().filter(|refused| (refused.at as usize) < round.len()) {

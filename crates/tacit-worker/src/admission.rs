@@ -22,9 +22,7 @@ use tacit_types::{
     signature::SigningKey,
 };
 
-use crate::{
-    certificates::Certified, error::WorkerError, gatekeepers::Gatekeepers, keys::Keys, time::now,
-};
+use crate::{certificates::Certified, error::WorkerError, gatekeepers::Gatekeepers, keys::Keys, time::now};
 
 /// How long further gatekeepers are waited for once t have answered.
 const GRACE: Duration = Duration::from_millis(1_500);
@@ -75,8 +73,8 @@ impl Applicant<'_> {
             gatekeepers_simulated: challenges.iter().any(|(_, challenge)| challenge.simulated),
         };
         let impossible = |refusal: AdmissionRefusal| not_admitted(0, needed, refusal.to_string());
-        let mut certificate =
-            certificate(&demands, &verified, &self.keys.keyset, self.operator.address(), not_before).map_err(impossible)?;
+        let mut certificate = certificate(&demands, &verified, &self.keys.keyset, self.operator.address(), not_before)
+            .map_err(impossible)?;
         certificate.policy = self.deployment.genesis.policy;
         let claim = EndpointClaim {
             worker: certificate.worker,
@@ -125,9 +123,15 @@ impl Applicant<'_> {
         let genesis = &self.deployment.genesis;
         while let Some((index, answer)) = answers.recv().await {
             match answer {
-                Ok(challenge) if challenge.cluster != self.gatekeepers.cluster => say(&mut reasons, index, "it is of another cluster"),
-                Ok(challenge) if challenge.index != index => say(&mut reasons, index, "it says that it is another gatekeeper"),
-                Ok(challenge) if challenge.policy != genesis.policy => say(&mut reasons, index, "it judges by another policy"),
+                Ok(challenge) if challenge.cluster != self.gatekeepers.cluster => {
+                    say(&mut reasons, index, "it is of another cluster")
+                }
+                Ok(challenge) if challenge.index != index => {
+                    say(&mut reasons, index, "it says that it is another gatekeeper")
+                }
+                Ok(challenge) if challenge.policy != genesis.policy => {
+                    say(&mut reasons, index, "it judges by another policy")
+                }
                 Ok(challenge) => challenges.push((index, challenge)),
                 Err(error) => say(&mut reasons, index, &error.to_string()),
             }
@@ -136,7 +140,12 @@ impl Applicant<'_> {
         (challenges, reasons)
     }
 
-    async fn collect(&self, certificate: &Certificate, requests: Vec<(u32, AdmitRequest)>, reasons: &mut String) -> Collector {
+    async fn collect(
+        &self,
+        certificate: &Certificate,
+        requests: Vec<(u32, AdmitRequest)>,
+        reasons: &mut String,
+    ) -> Collector {
         let id = certificate.id(self.gatekeepers.cluster);
         let mut collector = Collector::threshold(&self.gatekeepers.set, Digest::from(id.into_bytes()));
         let mut tasks = tokio::task::JoinSet::new();

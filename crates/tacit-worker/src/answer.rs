@@ -75,7 +75,8 @@ pub(crate) async fn release(
         log: Some(log),
         evidence: None,
     };
-    let encode = |bundle: &Bundle| bundle.encode().map_err(|error| Problem::new(ProblemKind::Internal, error.to_string()));
+    let encode =
+        |bundle: &Bundle| bundle.encode().map_err(|error| Problem::new(ProblemKind::Internal, error.to_string()));
     context.receipts.keep(request.call_id, encode(&bundle)?.into());
     let bundle = Bundle { openings: fitting(ended.openings(request)), ..bundle };
     context.metrics.calls_total.add(1);

@@ -60,7 +60,11 @@ pub(crate) struct Fields {
 impl Fields {
     /// Reads the fields through `field`, which gives a header's one value.
     pub fn read<'a>(field: impl Fn(&'static str) -> Option<&'a str>) -> Result<Self, Problem> {
-        fn parse<T>(name: &'static str, value: Option<&str>, read: impl Fn(&str) -> Option<T>) -> Result<Option<T>, Problem> {
+        fn parse<T>(
+            name: &'static str,
+            value: Option<&str>,
+            read: impl Fn(&str) -> Option<T>,
+        ) -> Result<Option<T>, Problem> {
             let bad = || Problem::new(ProblemKind::InvalidHeader, format!("{name} has a value that cannot be read"));
             value.map(|value| read(value).ok_or_else(bad)).transpose()
         }
@@ -96,7 +100,14 @@ pub(crate) struct Calls {
 
 impl Calls {
     /// Carries out one call.
-    pub async fn call(&self, way: Way, function: FunctionId, method: &str, body: Bytes, fields: Fields) -> Result<Answer, Problem> {
+    pub async fn call(
+        &self,
+        way: Way,
+        function: FunctionId,
+        method: &str,
+        body: Bytes,
+        fields: Fields,
+    ) -> Result<Answer, Problem> {
         if !is_method_name(method) && method != SECRETS_SET {
             return Err(Problem::new(ProblemKind::UnknownMethod, "not the name of a method"));
         }
@@ -149,7 +160,14 @@ impl Calls {
     }
 
     /// Has a command run after those before it, and waits for the quorum.
-    pub async fn command(&self, held: &Arc<Held>, admitted: Admitted, work: Work, least: u64, keep_until: UnixTime) -> Result<Answer, Problem> {
+    pub async fn command(
+        &self,
+        held: &Arc<Held>,
+        admitted: Admitted,
+        work: Work,
+        least: u64,
+        keep_until: UnixTime,
+    ) -> Result<Answer, Problem> {
         let (reply, answer) = oneshot::channel();
         let request = admitted.request.clone();
         held.send(Command { admitted, work, least, keep_until, reply })?;
@@ -187,8 +205,11 @@ impl Calls {
             let missing = || Problem::new(ProblemKind::InvalidHeader, "tacit-worker is missing");
             let id = fields.certificate.ok_or_else(missing)?;
             if certificates.live(id, time).is_none() {
-                return Err(Problem::new(ProblemKind::WrongKey, "the certificate is not one of this worker's that live")
-                    .with_hint("fetch the function's workers again, verify and seal again"));
+                return Err(Problem::new(
+                    ProblemKind::WrongKey,
+                    "the certificate is not one of this worker's that live",
+                )
+                .with_hint("fetch the function's workers again, verify and seal again"));
             }
         }
         let (caller, signature) = match (fields.caller, fields.signature) {
@@ -196,7 +217,9 @@ impl Calls {
             (Some(caller), Some(signature)) => (caller, signature),
             _ => return Err(Problem::new(ProblemKind::InvalidHeader, "tacit-caller and tacit-signature go together")),
         };
-        let incomplete = || Problem::new(ProblemKind::InvalidHeader, "a signed call needs tacit-nonce, tacit-deadline and tacit-worker");
+        let incomplete = || {
+            Problem::new(ProblemKind::InvalidHeader, "a signed call needs tacit-nonce, tacit-deadline and tacit-worker")
+        };
         let authorization = CallAuthorization {
             function_id: function,
             method: keccak(method.as_bytes()),
@@ -220,7 +243,8 @@ impl Calls {
         };
         match self.nonces.take(nonce, deadline, time) {
             Seen::Fresh => Ok(()),
-            Seen::Used => Err(Problem::new(ProblemKind::Replayed, "").with_hint("send again with a fresh nonce and the same idempotency key")),
+            Seen::Used => Err(Problem::new(ProblemKind::Replayed, "")
+                .with_hint("send again with a fresh nonce and the same idempotency key")),
             Seen::Full => Err(Problem::new(ProblemKind::Overloaded, "too many nonces to remember")),
         }
     }

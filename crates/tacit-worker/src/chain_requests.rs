@@ -15,14 +15,7 @@ use tacit_types::{
     manifest::{AnyConsumer, Consumer, Manifest, MethodKind},
 };
 
-use crate::{
-    answer::Answer,
-    calls::Calls,
-    commands::Work,
-    execute::Admitted,
-    outcome::Request,
-    time::now,
-};
+use crate::{answer::Answer, calls::Calls, commands::Work, execute::Admitted, outcome::Request, time::now};
 
 /// How often the chain is looked at.
 const PERIOD: Duration = Duration::from_millis(500);
@@ -189,7 +182,8 @@ impl ChainRequests {
             tracing::info!(%id, "a contract asked for another version");
             return true;
         }
-        if !is_allowed(manifest, &self.calls.context.deployment.genesis.network, arguments.consumer, &arguments.method) {
+        if !is_allowed(manifest, &self.calls.context.deployment.genesis.network, arguments.consumer, &arguments.method)
+        {
             tracing::info!(%id, method = %arguments.method, "the manifest has no trigger for this method and consumer");
             return true;
         }
@@ -230,7 +224,9 @@ impl ChainRequests {
         let writer = &self.calls.context.writer;
         let plain = writer.fulfil(id, &answer.response, &answer.receipt, &answer.signature, None).await;
         let delivered = match (plain, &answer.acknowledgement) {
-            (Err(error), Some(ack)) if error.refusal().is_some_and(|refusal| refusal.name == "AcknowledgementNeeded") => {
+            (Err(error), Some(ack))
+                if error.refusal().is_some_and(|refusal| refusal.name == "AcknowledgementNeeded") =>
+            {
                 writer.fulfil(id, &answer.response, &answer.receipt, &answer.signature, Some(ack)).await
             }
             (result, _) => result,
@@ -255,7 +251,8 @@ impl ChainRequests {
         let first = oldest.map_or(self.cursor.next, |oldest| oldest.min(self.cursor.next));
         if first != self.saved {
             let staged = self.file.with_extension("new");
-            let written = std::fs::write(&staged, first.to_string()).and_then(|()| std::fs::rename(&staged, &self.file));
+            let written =
+                std::fs::write(&staged, first.to_string()).and_then(|()| std::fs::rename(&staged, &self.file));
             match written {
                 Ok(()) => self.saved = first,
                 Err(error) => tracing::warn!(%error, "the place in the chain cannot be kept"),
@@ -283,7 +280,9 @@ mod tests {
     #[test]
     fn only_what_the_manifest_names_is_answered() {
         let text = |consumer: &str| {
-            format!("[function]\nname = \"a\"\n[[trigger]]\nchain = \"local\"\nconsumer = {consumer}\nmethod = \"answer\"\n")
+            format!(
+                "[function]\nname = \"a\"\n[[trigger]]\nchain = \"local\"\nconsumer = {consumer}\nmethod = \"answer\"\n"
+            )
         };
         let one = Address::from([1; 20]);
         let check = |consumer: &str, from, method, expected| {

@@ -74,11 +74,8 @@ impl Loader {
             None => None,
         };
         let program = self.compile(&manifest, &module, map).await?;
-        let version = Arc::new(Version {
-            code_hash: record.code_hash,
-            code: Code { module: module_hash, manifest },
-            program,
-        });
+        let version =
+            Arc::new(Version { code_hash: record.code_hash, code: Code { module: module_hash, manifest }, program });
         let mut compiled = self.compiled.lock().unwrap_or_else(PoisonError::into_inner);
         if compiled.len() >= KEPT {
             // Those that nobody runs; if all run, any.

@@ -135,7 +135,8 @@ impl Serial {
             context.metrics.leases_lost_total.add(1);
             tracing::info!(function = %held.function, fence = held.fence, %problem, "not served any more");
         } else {
-            lease::release(&context.gatekeepers, &held.certified, &context.keys.receipt, held.function, held.fence).await;
+            lease::release(&context.gatekeepers, &held.certified, &context.keys.receipt, held.function, held.fence)
+                .await;
             tracing::info!(function = %held.function, fence = held.fence, "given back");
         }
     }
@@ -144,7 +145,9 @@ impl Serial {
     async fn serve(&mut self, first: Command, receiver: &mut mpsc::Receiver<Command>) -> Result<(), Problem> {
         if self.unacknowledged && !self.acknowledge_again().await? {
             let detail = "the last commit is not acknowledged yet";
-            let _ = first.reply.send(Err(Problem::new(ProblemKind::QuorumUnavailable, detail).with_hint("the command did not run")));
+            let _ = first
+                .reply
+                .send(Err(Problem::new(ProblemKind::QuorumUnavailable, detail).with_hint("the command did not run")));
             return Ok(());
         }
         let mut round = self.round();
@@ -202,9 +205,13 @@ impl Serial {
             return Ok(());
         }
         let ended = match work {
-            Work::Deny => {
-                ended_without_running(&self.held.version, admitted.kind, Outcome::Denied, "denied", "this caller may not call this function")
-            }
+            Work::Deny => ended_without_running(
+                &self.held.version,
+                admitted.kind,
+                Outcome::Denied,
+                "denied",
+                "this caller may not call this function",
+            ),
             Work::SetSecrets(secrets) => self.set_secrets(round, &admitted, secrets, keep_until),
             Work::Run => {
                 let Ran { ended, writes } = self.run_method(round, &admitted, time).await?;
@@ -260,7 +267,8 @@ impl Serial {
             Ok(()) => self.add(round, overlay, admitted, ended, keep_until, pinned),
             Err(error) => {
                 let name = if matches!(error, StoreError::Quota { .. }) { "state-quota" } else { "state-bytes" };
-                let mut refused = ended_without_running(&self.held.version, admitted.kind, Outcome::Limit, name, &error.to_string());
+                let mut refused =
+                    ended_without_running(&self.held.version, admitted.kind, Outcome::Limit, name, &error.to_string());
                 refused.fuel = ended.fuel;
                 refused.effects = ended.effects;
                 let unchanged = round.batch.overlay();
@@ -269,21 +277,41 @@ impl Serial {
         }
     }
 
-    fn add(&self, round: &mut Round, overlay: Overlay, admitted: &Admitted, ended: Ended, keep_until: UnixTime, pinned: bool) -> Ended {
+    fn add(
+        &self,
+        round: &mut Round,
+        overlay: Overlay,
+        admitted: &Admitted,
+        ended: Ended,
+        keep_until: UnixTime,
+        pinned: bool,
+    ) -> Ended {
         if ended.is_settled() {
             round.batch.add(overlay, ended.record(&admitted.request, keep_until, pinned));
         }
         ended
     }
 
-    fn set_secrets(&self, round: &mut Round, admitted: &Admitted, secrets: Vec<(String, Option<Bytes>)>, keep_until: UnixTime) -> Ended {
+    fn set_secrets(
+        &self,
+        round: &mut Round,
+        admitted: &Admitted,
+        secrets: Vec<(String, Option<Bytes>)>,
+        keep_until: UnixTime,
+    ) -> Ended {
         let mut overlay = round.batch.overlay();
         let names: Vec<String> = secrets.iter().map(|(name, _)| name.clone()).collect();
         let written = secrets.into_iter().try_for_each(|(name, value)| match value {
             Some(value) => overlay.set(Key::secret(name), value),
             None => overlay.delete(Key::secret(name)),
         });
-        let mut ended = ended_without_running(&self.held.version, admitted.kind, Outcome::Limit, "secrets", "the secrets are too large");
+        let mut ended = ended_without_running(
+            &self.held.version,
+            admitted.kind,
+            Outcome::Limit,
+            "secrets",
+            "the secrets are too large",
+        );
         if written.is_ok() {
             ended.outcome = Outcome::Ok;
             ended.format = Body::Json;

@@ -88,7 +88,8 @@ mod tests {
     fn defaults_are_filled_in_and_unknown_keys_refused() {
         let config: WorkerConfig = toml::from_str(SMALL).unwrap();
         assert_eq!((config.limits, config.endpoint), (WorkerLimits::default(), None));
-        let check = |more: &str| assert!(toml::from_str::<WorkerConfig>(&format!("{SMALL}\n{more}")).is_err(), "{more}");
+        let check =
+            |more: &str| assert!(toml::from_str::<WorkerConfig>(&format!("{SMALL}\n{more}")).is_err(), "{more}");
         check("verify = false");
         check("[limits]\ncall = 3");
         check("machine = { kind = \"none\" }");

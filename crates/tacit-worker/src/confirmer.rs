@@ -125,7 +125,8 @@ impl Asker {
         let Some(first) = jobs.first() else { return Vec::new() };
         let (cluster, set) = (self.gatekeepers.cluster, &self.gatekeepers.set);
         self.metrics.confirmation_rounds_total.add(1);
-        let question = ConfirmRequest::signed(cluster, first.asked.certified.id, round.nonce, &round.positions, &self.key);
+        let question =
+            ConfirmRequest::signed(cluster, first.asked.certified.id, round.nonce, &round.positions, &self.key);
         let mut collector = ConfirmCollector::new(set, cluster, round.nonce, round.positions.clone());
         let mut answers = self.gatekeepers.ask_all::<_, ConfirmAnswer>(CONFIRM, &question);
         let mut found: Vec<Found> = round.positions.iter().map(|_| Found::default()).collect();

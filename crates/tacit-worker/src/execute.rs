@@ -38,11 +38,18 @@ pub(crate) struct Ran {
 }
 
 /// Runs a call at `time`.
-pub(crate) async fn execute(engine: &Engine, version: &Version, admitted: &Admitted, time: UnixTime, host: Arc<dyn Host>) -> Ran {
+pub(crate) async fn execute(
+    engine: &Engine,
+    version: &Version,
+    admitted: &Admitted,
+    time: UnixTime,
+    host: Arc<dyn Host>,
+) -> Ran {
     let mut seed = [0; 32];
     rand::rng().fill_bytes(&mut seed);
     let Admitted { request, method, kind, .. } = admitted;
-    let writes_allowed = matches!(kind, Kind::Command | Kind::Trigger | Kind::ChainRequest) && method.kind == MethodKind::Command;
+    let writes_allowed =
+        matches!(kind, Kind::Command | Kind::Trigger | Kind::ChainRequest) && method.kind == MethodKind::Command;
     let call = Call {
         method: method.name.clone(),
         kind: if writes_allowed { MethodKind::Command } else { MethodKind::Query },
@@ -87,7 +94,13 @@ fn log_lines(function: FunctionId, lines: usize) {
 }
 
 /// A call that ends before its code runs, or whose effects are dropped.
-pub(crate) fn ended_without_running(version: &Version, kind: Kind, outcome: Outcome, name: &str, message: &str) -> Ended {
+pub(crate) fn ended_without_running(
+    version: &Version,
+    kind: Kind,
+    outcome: Outcome,
+    name: &str,
+    message: &str,
+) -> Ended {
     let mut seed = [0; 32];
     rand::rng().fill_bytes(&mut seed);
     Ended {

@@ -197,14 +197,16 @@ impl Functions {
             lease.until = lease.until.max(until);
             lease
         });
-        let outcomes = lease::renew(&self.context.gatekeepers, &certified, &self.context.keys.receipt, leases.collect()).await;
+        let outcomes =
+            lease::renew(&self.context.gatekeepers, &certified, &self.context.keys.receipt, leases.collect()).await;
         for (held, outcome) in all.into_iter().zip(outcomes) {
             match outcome {
                 Renewal::Renewed(lease) => held.renew(*lease),
                 Renewal::Unanswered => {}
                 Renewal::Lost(refusal) => {
                     use tacit_threshold::Refusal;
-                    let changed = matches!(refusal, Refusal::CodeChanged | Refusal::ManifestChanged | Refusal::KeyEpochChanged);
+                    let changed =
+                        matches!(refusal, Refusal::CodeChanged | Refusal::ManifestChanged | Refusal::KeyEpochChanged);
                     let end = if changed {
                         End::Retired
                     } else {

@@ -58,7 +58,12 @@ impl Gatekeepers {
     }
 
     /// Asks one gatekeeper.
-    pub async fn ask<Q: Serialize + ?Sized, A: DeserializeOwned>(&self, index: u32, path: &str, question: &Q) -> Result<A, NoAnswer> {
+    pub async fn ask<Q: Serialize + ?Sized, A: DeserializeOwned>(
+        &self,
+        index: u32,
+        path: &str,
+        question: &Q,
+    ) -> Result<A, NoAnswer> {
         let body = serde_json::to_vec(question).map_err(|_| NoAnswer::Unreadable)?;
         self.ask_bytes(index, path, body.into()).await
     }

@@ -121,7 +121,9 @@ impl Held {
     /// Gives a command to the one that runs them one after the other.
     pub fn send(&self, command: Command) -> Result<(), Problem> {
         self.commands.try_send(command).map_err(|error| match error {
-            mpsc::error::TrySendError::Full(_) => Problem::new(ProblemKind::Overloaded, "too many commands wait for this function"),
+            mpsc::error::TrySendError::Full(_) => {
+                Problem::new(ProblemKind::Overloaded, "too many commands wait for this function")
+            }
             mpsc::error::TrySendError::Closed(_) => self.problem(),
         })
     }
@@ -164,7 +166,9 @@ impl Held {
 pub(crate) async fn record(context: &Context, function: FunctionId) -> Result<FunctionRecord, Problem> {
     match context.ledger.function(function, At::Final).await {
         Ok(Some(record)) => Ok(record),
-        Ok(None) => Err(Problem::new(ProblemKind::UnknownFunction, format!("{function} is not registered in a final block"))),
+        Ok(None) => {
+            Err(Problem::new(ProblemKind::UnknownFunction, format!("{function} is not registered in a final block")))
+        }
         Err(error) => Err(chain_problem(&error)),
     }
 }
@@ -210,14 +214,19 @@ async fn serve(
     let Taken { held: lease, from } = taken;
     let (function, fence, key_epoch) = (record.id, lease.lease.fence, lease.lease.key_epoch);
     if lease.lease.code_hash != version.code_hash {
-        return Err(Problem::new(ProblemKind::ChainUnavailable, "gatekeepers and this worker see different versions yet"));
+        return Err(Problem::new(
+            ProblemKind::ChainUnavailable,
+            "gatekeepers and this worker see different versions yet",
+        ));
     }
     let root = lease::root_key(&context.gatekeepers, &context.keys.receipt, &lease)
         .await
         .map_err(|error| lease_problem(context, certified.id, &error))?;
     let keys = StateKeys::new(key_epoch, *root.derive(KeyUse::State));
     drop(root);
-    let mut log = StateLog::open(Arc::clone(&context.state), function, keys, from).await.map_err(|error| store_problem(&error))?;
+    let mut log = StateLog::open(Arc::clone(&context.state), function, keys, from)
+        .await
+        .map_err(|error| store_problem(&error))?;
     log.write_under(fence, key_epoch).map_err(|error| store_problem(&error))?;
     let position = log.position().ok_or_else(|| Problem::new(ProblemKind::Internal, "the log has no fence"))?;
     let lease = Arc::new(lease);
@@ -229,7 +238,11 @@ async fn serve(
         lease: Arc::clone(&lease),
         show_lease: true,
     };
-    context.acknowledger.acknowledge(asked).await.map_err(|error| not_acknowledged_problem(context, certified.id, &error))?;
+    context
+        .acknowledger
+        .acknowledge(asked)
+        .await
+        .map_err(|error| not_acknowledged_problem(context, certified.id, &error))?;
     let manifest = &version.code.manifest;
     let concurrency = usize::try_from(manifest.limits.concurrency).unwrap_or(usize::MAX);
     let (commands, receiver) = mpsc::channel(context.limits.queue);
@@ -274,7 +287,8 @@ pub(crate) fn lease_problem(context: &Context, certificate: CertificateId, error
     match error {
         LeaseError::Held { until } => {
             let wait = u32::try_from(until.0.saturating_sub(now().0).clamp(1, 120)).unwrap_or(120);
-            Problem::new(ProblemKind::NotHolder, format!("another worker holds it, at least until {until}")).with_retry_after(wait)
+            Problem::new(ProblemKind::NotHolder, format!("another worker holds it, at least until {until}"))
+                .with_retry_after(wait)
         }
         LeaseError::Quorum { .. } => {
             Problem::new(ProblemKind::QuorumUnavailable, error.to_string()).with_hint("nothing was run; try again")
@@ -285,7 +299,11 @@ pub(crate) fn lease_problem(context: &Context, certificate: CertificateId, error
 }
 
 /// A failed acknowledgement as callers see it.
-pub(crate) fn not_acknowledged_problem(context: &Context, certificate: CertificateId, error: &NotAcknowledged) -> Problem {
+pub(crate) fn not_acknowledged_problem(
+    context: &Context,
+    certificate: CertificateId,
+    error: &NotAcknowledged,
+) -> Problem {
     match error {
         NotAcknowledged::Lost(refusal) => refusal_problem(context, certificate, refusal),
         NotAcknowledged::Unanswered => Problem::new(ProblemKind::QuorumUnavailable, error.to_string())
@@ -300,11 +318,15 @@ pub(crate) fn refusal_problem(context: &Context, certificate: CertificateId, ref
             context.certificates.remove(certificate);
             ProblemKind::NotCertified
         }
-        Refusal::CertificateExpired | Refusal::CertificateNotYetValid | Refusal::UnknownCertificate => ProblemKind::NotCertified,
-        Refusal::UnknownFunction => ProblemKind::UnknownFunction,
-        Refusal::HeldByOther { .. } | Refusal::NotHolder { .. } | Refusal::FenceTooLow { .. } | Refusal::Stale { .. } | Refusal::Fork => {
-            ProblemKind::NotHolder
+        Refusal::CertificateExpired | Refusal::CertificateNotYetValid | Refusal::UnknownCertificate => {
+            ProblemKind::NotCertified
         }
+        Refusal::UnknownFunction => ProblemKind::UnknownFunction,
+        Refusal::HeldByOther { .. }
+        | Refusal::NotHolder { .. }
+        | Refusal::FenceTooLow { .. }
+        | Refusal::Stale { .. }
+        | Refusal::Fork => ProblemKind::NotHolder,
         _ => ProblemKind::QuorumUnavailable,
     };
     Problem::new(kind, refusal.to_string())
@@ -315,9 +337,8 @@ pub(crate) fn store_problem(error: &StoreError) -> Problem {
     match error {
         StoreError::RolledBack { .. } => Problem::new(ProblemKind::StateRolledBack, error.to_string())
             .with_hint("give the store back what it lost; only the owner may reset the function to an older sequence"),
-        StoreError::DiskFull(_) => {
-            Problem::new(ProblemKind::StorageUnavailable, error.to_string()).with_hint("the command did not run and nothing was lost")
-        }
+        StoreError::DiskFull(_) => Problem::new(ProblemKind::StorageUnavailable, error.to_string())
+            .with_hint("the command did not run and nothing was lost"),
         _ => Problem::new(ProblemKind::StorageUnavailable, error.to_string()),
     }
 }

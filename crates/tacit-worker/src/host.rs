@@ -63,7 +63,12 @@ impl Host for FunctionHost {
         Ok(self.view.value(&Key::state(key)))
     }
 
-    async fn state_list(&self, prefix: &str, after: Option<&str>, limit: usize) -> Result<Vec<(String, Bytes)>, HostError> {
+    async fn state_list(
+        &self,
+        prefix: &str,
+        after: Option<&str>,
+        limit: usize,
+    ) -> Result<Vec<(String, Bytes)>, HostError> {
         Ok(self.view.list(Space::State, prefix, after, limit))
     }
 
@@ -73,7 +78,8 @@ impl Host for FunctionHost {
             return Err(HostError::Denied(line));
         }
         let Some(value) = self.view.value(&Key::secret(name)) else { return Ok(None) };
-        let text = String::from_utf8(value.to_vec()).map_err(|_| HostError::Invalid("the secret is not text".into()))?;
+        let text =
+            String::from_utf8(value.to_vec()).map_err(|_| HostError::Invalid("the secret is not text".into()))?;
         Ok(Some(Zeroizing::new(text)))
     }
 

@@ -132,7 +132,10 @@ async fn plain_call(
     let place = place(&surface)?;
     let mut read_fields = Fields::read(|name| {
         // Outside a seal this header may name the worker that a gateway chose.
-        fields.get(name).and_then(|value| value.to_str().ok()).filter(|value| name != headers::WORKER || value.len() == 66)
+        fields
+            .get(name)
+            .and_then(|value| value.to_str().ok())
+            .filter(|value| name != headers::WORKER || value.len() == 66)
     })?;
     if read_fields.signature.is_none() {
         read_fields.certificate = None;
@@ -151,7 +154,8 @@ async fn plain_call(
         }
     };
     let mut response = Response::new(Body::from(answer.response));
-    *response.status_mut() = StatusCode::from_u16(outcome_status(answer.outcome)).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    *response.status_mut() =
+        StatusCode::from_u16(outcome_status(answer.outcome)).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     set(&mut response, header::CONTENT_TYPE, sealed::content_type(answer.format));
     set(&mut response, header::CACHE_CONTROL, "no-store");
     if let Ok(call) = HeaderValue::from_str(&answer.call_id.to_string()) {
@@ -176,14 +180,18 @@ async fn checkpoint(State(surface): State<Surface>, Path(worker): Path<String>) 
     Ok(response)
 }
 
-async fn tile(State(surface): State<Surface>, Path((worker, path)): Path<(String, String)>) -> Result<Response, Problem> {
+async fn tile(
+    State(surface): State<Surface>,
+    Path((worker, path)): Path<(String, String)>,
+) -> Result<Response, Problem> {
     let mut response = log_object(&surface, &worker, &format!("tile/{path}"), ProblemKind::NotFound).await?;
     set(&mut response, header::CONTENT_TYPE, "application/octet-stream");
     Ok(response)
 }
 
 async fn log_object(surface: &Surface, worker: &str, object: &str, missing: ProblemKind) -> Result<Response, Problem> {
-    let worker: Address = worker.parse().map_err(|_| Problem::new(ProblemKind::InvalidRequest, "not a worker's address"))?;
+    let worker: Address =
+        worker.parse().map_err(|_| Problem::new(ProblemKind::InvalidRequest, "not a worker's address"))?;
     let bytes = transparency::read(&surface.logs, worker, object).await;
     bytes.map(|bytes| Response::new(Body::from(bytes))).ok_or_else(|| Problem::new(missing, ""))
 }
@@ -232,7 +240,9 @@ async fn read(body: Body) -> Result<Bytes, Problem> {
     }
 }
 
-async fn finish<T: Send + 'static>(call: impl Future<Output = Result<T, Problem>> + Send + 'static) -> Result<T, Problem> {
+async fn finish<T: Send + 'static>(
+    call: impl Future<Output = Result<T, Problem>> + Send + 'static,
+) -> Result<T, Problem> {
     match tokio::time::timeout(CALL_TIMEOUT, tokio::spawn(call)).await {
         Ok(Ok(result)) => result,
         Ok(Err(_)) => Err(Problem::new(ProblemKind::Internal, "the call broke off")),

@@ -3,8 +3,8 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use tacit_api::gatekeeper::{
-    LEASE, LeaseAnswer, LeaseItem, LeaseItemAnswer, LeaseRequest, MAX_LEASE_ITEMS, PARTIAL, PARTIAL_INFO, PartialAnswer,
-    PartialRequest,
+    LEASE, LeaseAnswer, LeaseItem, LeaseItemAnswer, LeaseRequest, MAX_LEASE_ITEMS, PARTIAL, PARTIAL_INFO,
+    PartialAnswer, PartialRequest,
 };
 use tacit_envelope::{TransportKey, open_with};
 use tacit_threshold::{
@@ -19,12 +19,7 @@ use tacit_types::{
 };
 use zeroize::Zeroizing;
 
-use crate::{
-    admission,
-    certificates::Certified,
-    gatekeepers::Gatekeepers,
-    time::now,
-};
+use crate::{admission, certificates::Certified, gatekeepers::Gatekeepers, time::now};
 
 /// How long further views are waited for once q have come.
 const GRACE: Duration = Duration::from_millis(50);
@@ -91,7 +86,12 @@ pub(crate) async fn take(
     Err(last)
 }
 
-async fn read(gatekeepers: &Gatekeepers, certified: &Certified, key: &SigningKey, function: FunctionId) -> Result<Plan, LeaseError> {
+async fn read(
+    gatekeepers: &Gatekeepers,
+    certified: &Certified,
+    key: &SigningKey,
+    function: FunctionId,
+) -> Result<Plan, LeaseError> {
     let needed = gatekeepers.set.quorum();
     let question = LeaseRequest::signed(gatekeepers.cluster, certified.id, vec![LeaseItem::Read(function)], key);
     let mut answers = gatekeepers.ask_all::<_, LeaseAnswer>(LEASE, &question);
@@ -120,7 +120,12 @@ async fn read(gatekeepers: &Gatekeepers, certified: &Certified, key: &SigningKey
 }
 
 /// Asks for a promise of this very lease.
-async fn grant(gatekeepers: &Gatekeepers, certified: &Certified, key: &SigningKey, lease: Lease) -> Result<Taken, LeaseError> {
+async fn grant(
+    gatekeepers: &Gatekeepers,
+    certified: &Certified,
+    key: &SigningKey,
+    lease: Lease,
+) -> Result<Taken, LeaseError> {
     let needed = gatekeepers.set.quorum();
     let question = LeaseRequest::signed(gatekeepers.cluster, certified.id, vec![LeaseItem::Grant(lease.clone())], key);
     let certificate = certified.signed.certificate.clone();
@@ -168,7 +173,12 @@ pub(crate) async fn renew(
     renewals
 }
 
-async fn renew_some(gatekeepers: &Gatekeepers, certified: &Certified, key: &SigningKey, leases: &[Lease]) -> Vec<Renewal> {
+async fn renew_some(
+    gatekeepers: &Gatekeepers,
+    certified: &Certified,
+    key: &SigningKey,
+    leases: &[Lease],
+) -> Vec<Renewal> {
     let set = &gatekeepers.set;
     let items = leases.iter().cloned().map(LeaseItem::Grant).collect();
     let question = LeaseRequest::signed(gatekeepers.cluster, certified.id, items, key);
@@ -204,7 +214,13 @@ async fn renew_some(gatekeepers: &Gatekeepers, certified: &Certified, key: &Sign
 }
 
 /// Gives a lease back, so that another worker need not wait for its end.
-pub(crate) async fn release(gatekeepers: &Gatekeepers, certified: &Certified, key: &SigningKey, function: FunctionId, fence: u64) {
+pub(crate) async fn release(
+    gatekeepers: &Gatekeepers,
+    certified: &Certified,
+    key: &SigningKey,
+    function: FunctionId,
+    fence: u64,
+) {
     let items = vec![LeaseItem::Release { function_id: function, fence }];
     let question = LeaseRequest::signed(gatekeepers.cluster, certified.id, items, key);
     let mut answers = gatekeepers.ask_all::<_, LeaseAnswer>(LEASE, &question);
@@ -240,7 +256,8 @@ pub(crate) async fn root_key(
             tracing::warn!(gatekeeper = index, "its part of a root key is not signed by it");
             continue;
         }
-        let Ok(plain) = open_with(&transport, PARTIAL_INFO, statement.as_bytes(), &answer.sealed).map(Zeroizing::new) else {
+        let Ok(plain) = open_with(&transport, PARTIAL_INFO, statement.as_bytes(), &answer.sealed).map(Zeroizing::new)
+        else {
             tracing::warn!(gatekeeper = index, "its part of a root key does not open");
             continue;
         };

@@ -301,7 +301,8 @@ mod tests {
 
     #[test]
     fn only_outcomes_that_stand_are_kept() {
-        let check = |kind, outcome, expected| assert_eq!(ended(kind, outcome).is_settled(), expected, "{kind:?} {outcome:?}");
+        let check =
+            |kind, outcome, expected| assert_eq!(ended(kind, outcome).is_settled(), expected, "{kind:?} {outcome:?}");
         check(Kind::Command, Outcome::Ok, true);
         check(Kind::Command, Outcome::Thrown, true);
         check(Kind::Command, Outcome::Limit, true);

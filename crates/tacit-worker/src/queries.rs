@@ -88,7 +88,13 @@ async fn run(context: &Context, held: &Held, query: &Query, acknowledged: &Ackno
     let time = now();
     let Query { admitted, denied, .. } = query;
     let ended = if *denied {
-        ended_without_running(&held.version, admitted.kind, Outcome::Denied, "denied", "this caller may not call this function")
+        ended_without_running(
+            &held.version,
+            admitted.kind,
+            Outcome::Denied,
+            "denied",
+            "this caller may not call this function",
+        )
     } else {
         let view = View::Snapshot(Arc::clone(&acknowledged.snapshot));
         let host = Arc::new(FunctionHost::new(view, Arc::clone(&held.version), Arc::clone(&context.network)));

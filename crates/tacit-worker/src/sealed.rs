@@ -12,14 +12,8 @@ use crate::{
 };
 
 /// Bytes inside a seal.
-const LIMITS: Limits = Limits {
-    control: 1_024,
-    headers: 16 << 10,
-    trailers: 1_024,
-    fields: 32,
-    body: 16 << 20,
-    informational: 0,
-};
+const LIMITS: Limits =
+    Limits { control: 1_024, headers: 16 << 10, trailers: 1_024, fields: 32, body: 16 << 20, informational: 0 };
 
 /// Opens, carries out and seals the answer. An error is said outside the seal: nothing could be sealed.
 pub(crate) async fn answer(calls: &Calls, function: FunctionId, sealed: &[u8]) -> Result<Vec<u8>, Problem> {
@@ -44,7 +38,8 @@ async fn inner(calls: &Calls, function: FunctionId, plain: Vec<u8>) -> Result<An
     if request.method != "POST" || request.scheme != "https" || request.authority != headers::AUTHORITY {
         return Err(invalid("the request inside the seal is not POST https://function/{id}/{method}"));
     }
-    let (named, method) = parse_inner_path(&request.path).ok_or_else(|| invalid("the path inside the seal is not /{id}/{method}"))?;
+    let (named, method) =
+        parse_inner_path(&request.path).ok_or_else(|| invalid("the path inside the seal is not /{id}/{method}"))?;
     if named != function {
         return Err(invalid("the path inside the seal names another function than the route"));
     }

@@ -83,7 +83,8 @@ impl Writer {
     fn answer(&self, batch: Vec<Append>, indices: &[u64], checkpoint: &str) {
         for (append, index) in batch.into_iter().zip(indices) {
             // Nearly every hash that a new entry's proof needs is in memory: the right edge and what was just written.
-            let mut read = |id: &TileId| self.tiles.read(id).or_else(|| std::fs::read(self.folder.join(id.path())).ok());
+            let mut read =
+                |id: &TileId| self.tiles.read(id).or_else(|| std::fs::read(self.folder.join(id.path())).ok());
             match self.log.inclusion_proof(*index, &mut read) {
                 Ok(path) => {
                     let _ = append.reply.send(LogProof { index: *index, path, checkpoint: checkpoint.to_owned() });

@@ -62,10 +62,12 @@ impl Worker {
         let operator = read_operator(&config.operator_key)?;
         let machine = match &config.machine {
             Machine::GuestAgent { socket } => Driver::GuestSocket(GuestSocket::new(socket)),
-            Machine::Kernel { root } => ConfigfsTsm::open(root).map(Driver::ConfigfsTsm).ok_or_else(|| WorkerError::Config {
-                key: "machine",
-                reason: "this kernel has no report interface (sys/kernel/config/tsm/report)".to_owned(),
-            })?,
+            Machine::Kernel { root } => {
+                ConfigfsTsm::open(root).map(Driver::ConfigfsTsm).ok_or_else(|| WorkerError::Config {
+                    key: "machine",
+                    reason: "this kernel has no report interface (sys/kernel/config/tsm/report)".to_owned(),
+                })?
+            }
         };
         let listener = TcpListener::bind(config.listen)
             .await
@@ -75,7 +77,11 @@ impl Worker {
         let keys = Arc::new(Keys::generate(now())?);
         let context = Arc::new(context(&config, deployment, &operator, &machine, Arc::clone(&keys)).await?);
         let functions = Functions::new(Arc::clone(&context));
-        let calls = Calls { context: Arc::clone(&context), functions: functions.clone(), nonces: Arc::new(Nonces::new(NONCES)) };
+        let calls = Calls {
+            context: Arc::clone(&context),
+            functions: functions.clone(),
+            nonces: Arc::new(Nonces::new(NONCES)),
+        };
         let surface = Surface {
             calls: calls.clone(),
             logs: Arc::new(config.folder.join("log")),
@@ -89,7 +95,8 @@ impl Worker {
         });
         tasks.spawn(functions.clone().keep());
         tasks.spawn(ChainRequests::new(calls, config.folder.join("requests.block")).run());
-        let candidate = Candidate { context: Arc::clone(&context), functions: functions.clone(), machine, operator, endpoint };
+        let candidate =
+            Candidate { context: Arc::clone(&context), functions: functions.clone(), machine, operator, endpoint };
         tasks.spawn(candidate.keep_certified());
         tracing::info!(%address, account = %keys.address, "worker started");
         Ok(Self { address, account: keys.address, functions, context, tasks })
@@ -168,17 +175,24 @@ async fn context(
         }
     };
     let concurrency = config.limits.sandboxes;
-    let engine = tokio::task::spawn_blocking(move || Engine::new(EngineConfig { concurrency, cache, ..EngineConfig::default() }));
-    let engine = engine.await.map_err(|error| WorkerError::File {
-        path: config.folder.clone(),
-        source: std::io::Error::other(error),
-    })??;
+    let engine = tokio::task::spawn_blocking(move || {
+        Engine::new(EngineConfig { concurrency, cache, ..EngineConfig::default() })
+    });
+    let engine = engine
+        .await
+        .map_err(|error| WorkerError::File { path: config.folder.clone(), source: std::io::Error::other(error) })??;
     let blobs = Blobs::new(open_local(&config.folder.join("blobs"))?, limits::MAX_BLOB);
     let gateways = if config.gateways.is_empty() { deployment.gateways.clone() } else { config.gateways.clone() };
     Ok(Context {
         acknowledger: Acknowledger::start(gatekeepers.clone(), keys.receipt.clone(), Arc::clone(&metrics)),
         confirmer: Confirmer::start(gatekeepers.clone(), keys.receipt.clone(), Arc::clone(&metrics)),
-        log: TransparencyLog::start(config.folder.join("log"), cluster, keys.address, keys.note.clone(), Arc::clone(&metrics)),
+        log: TransparencyLog::start(
+            config.folder.join("log"),
+            cluster,
+            keys.address,
+            keys.note.clone(),
+            Arc::clone(&metrics),
+        ),
         receipts: Receipts::start(config.folder.join("receipts")),
         loader: Loader::new(engine.clone(), blobs, gateways)?,
         state: open_local(&config.store)?,

@@ -46,10 +46,22 @@ struct Snapshot {
 }
 
 impl Snapshot {
-    async fn read<R: Lift + Send + Sync + 'static, T>(&mut self, instance: &str, function: &str, read: impl FnOnce(&Store<()>, R) -> T) -> T {
-        let (_, instance) = self.instance.get_export(&mut self.store, None, instance).expect("the instrumented component has its accessors");
-        let (_, function) = self.instance.get_export(&mut self.store, Some(&instance), function).expect("the accessor has its function");
-        let function = self.instance.get_typed_func::<(), (R,)>(&mut self.store, function).expect("the accessor has its type");
+    async fn read<R: Lift + Send + Sync + 'static, T>(
+        &mut self,
+        instance: &str,
+        function: &str,
+        read: impl FnOnce(&Store<()>, R) -> T,
+    ) -> T {
+        let (_, instance) = self
+            .instance
+            .get_export(&mut self.store, None, instance)
+            .expect("the instrumented component has its accessors");
+        let (_, function) = self
+            .instance
+            .get_export(&mut self.store, Some(&instance), function)
+            .expect("the accessor has its function");
+        let function =
+            self.instance.get_typed_func::<(), (R,)>(&mut self.store, function).expect("the accessor has its type");
         let (value,) = function.call_async(&mut self.store, ()).await.expect("an accessor does not trap");
         read(&self.store, value)
     }

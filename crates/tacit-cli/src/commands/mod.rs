@@ -1,5 +1,6 @@
 //! The user commands. Each module is one command; what they share is the environment that `main` read.
 
+mod bench;
 mod call;
 mod context;
 mod deploy;
@@ -47,6 +48,7 @@ pub async fn run(command: Command, environment: &Environment) -> CommandResult {
         Command::Up(arguments) => up(&arguments, environment).await,
         Command::Down => network::down(environment.network().path()).await.map(|()| Exit::Ok).map_err(Into::into),
         Command::Status(flag) => status::run(flag.json, environment).await,
+        Command::Bench(arguments) => bench::run(&arguments).await,
         Command::Doctor => doctor::run(environment).await,
         Command::New(arguments) => new::run(&arguments),
         Command::Dev(argument) => dev::run(&argument.path, environment).await,

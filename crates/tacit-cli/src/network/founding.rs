@@ -28,7 +28,8 @@ const FINALITY: Finality = Finality::Named(NamedFinality::Finalized);
 
 /// Plans a new network: ports, folders, keys, its own copy of the binaries, the simulated vendor.
 pub fn plan(arguments: &UpArguments, layout: &Layout, folder: &NetworkFolder) -> Result<Plan> {
-    let name = arguments.folder.file_name().and_then(|name| name.to_str()).filter(|name| is_name(name)).unwrap_or("local");
+    let name =
+        arguments.folder.file_name().and_then(|name| name.to_str()).filter(|name| is_name(name)).unwrap_or("local");
     ensure!(arguments.workers >= 1, "a network needs a worker");
     ensure!(
         (1..=5).contains(&arguments.gatekeepers) && (1..=arguments.gatekeepers).contains(&arguments.threshold),
@@ -102,7 +103,10 @@ pub async fn found(layout: &Layout, plan: &Plan, folder: &NetworkFolder, chain: 
 
 /// What a simulated machine of this network measures of a process that runs its binary.
 fn measure(layout: &Layout) -> Result<Measurement> {
-    let output = Command::new(layout.binary("tacit-simulator")).args(["measure", "--executable"]).arg(layout.binary("tacit")).output()?;
+    let output = Command::new(layout.binary("tacit-simulator"))
+        .args(["measure", "--executable"])
+        .arg(layout.binary("tacit"))
+        .output()?;
     ensure!(output.status.success(), "tacit-simulator measure: {}", String::from_utf8_lossy(&output.stderr).trim());
     String::from_utf8_lossy(&output.stdout).trim().parse().context("tacit-simulator measure printed no measurement")
 }
@@ -136,6 +140,9 @@ async fn deploy(
         measurements: vec![measurement],
     };
     let deployed = deploy_all(&ledger.writer(governor)?, &parameters).await?;
-    ensure!(deployed.to_map() == genesis.contracts, "the contracts have other addresses than the genesis document says");
+    ensure!(
+        deployed.to_map() == genesis.contracts,
+        "the contracts have other addresses than the genesis document says"
+    );
     Ok(())
 }

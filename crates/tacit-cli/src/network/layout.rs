@@ -174,7 +174,8 @@ impl Layout {
         let mut folders = vec![self.folder.join("bin"), self.logs(), self.chain()];
         folders.extend(nodes.iter().flat_map(|name| [self.data(name), self.chip(name)]));
         for folder in folders {
-            std::fs::create_dir_all(&folder).with_context(|| format!("could not make the folder {}", folder.display()))?;
+            std::fs::create_dir_all(&folder)
+                .with_context(|| format!("could not make the folder {}", folder.display()))?;
         }
         Ok(())
     }
@@ -186,7 +187,8 @@ impl Layout {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
             read => read.with_context(|| format!("could not read {}", path.display()))?,
         };
-        let plan: Plan = serde_json::from_slice(&bytes).with_context(|| format!("{} is not readable", path.display()))?;
+        let plan: Plan =
+            serde_json::from_slice(&bytes).with_context(|| format!("{} is not readable", path.display()))?;
         if plan.version != PLAN_VERSION {
             bail!("{} has version {}, this build reads {PLAN_VERSION}", path.display(), plan.version);
         }

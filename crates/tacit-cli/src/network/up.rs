@@ -17,7 +17,8 @@ use super::{
     roles,
 };
 use crate::context::{
-    NetworkFolder, RunningChain, RunningGatekeeper, RunningGateway, RunningNetwork, RunningWorker, STATUS_VERSION, read_key,
+    NetworkFolder, RunningChain, RunningGatekeeper, RunningGateway, RunningNetwork, RunningWorker, STATUS_VERSION,
+    read_key,
 };
 
 /// How long a part of the network may take to become ready.
@@ -247,7 +248,10 @@ fn write_running(
         let operator = read_key(&layout.operator_key(&name))?.address();
         Ok(RunningWorker { operator, url: plan.url(&name)?, pid: pid(&name), name })
     });
-    let gateways = plan.gateway_names().into_iter().map(|name| Ok(RunningGateway { url: plan.url(&name)?, pid: pid(&name), name }));
+    let gateways = plan
+        .gateway_names()
+        .into_iter()
+        .map(|name| Ok(RunningGateway { url: plan.url(&name)?, pid: pid(&name), name }));
     folder.write_running(&RunningNetwork {
         version: STATUS_VERSION,
         network: plan.network.clone(),
@@ -267,7 +271,11 @@ async fn wait_ready(plan: &Plan, name: &str, logs: &Path) -> Result<()> {
     let until = Instant::now() + PATIENCE;
     while !http.get(&url).send().await.is_ok_and(|answer| answer.status().is_success()) {
         if Instant::now() > until {
-            bail!("{name} was not ready after {} s; see {}", PATIENCE.as_secs(), logs.join(format!("{name}.log")).display());
+            bail!(
+                "{name} was not ready after {} s; see {}",
+                PATIENCE.as_secs(),
+                logs.join(format!("{name}.log")).display()
+            );
         }
         tokio::time::sleep(Duration::from_millis(25)).await;
     }

@@ -4,7 +4,7 @@ use sha2::{Digest as _, Sha384};
 use tacit_api::gatekeeper::{
     AdmitOutcome, CERTIFICATE, CertificateAnswer, CertificateRequest, GatekeeperStatus, STATUS, Version1,
 };
-use tacit_threshold::{Refusal, admission::AdmissionRefusal};
+use tacit_threshold::admission::AdmissionRefusal;
 use tacit_types::{Digest, keyset::report_data, signature::SigningKey};
 
 use crate::network::{COUNT, Network, Worker};
@@ -139,5 +139,4 @@ async fn a_certificate_is_shown_to_a_gatekeeper_that_was_away() {
     let fresh = network.proposal(2, &Worker::new(COUNT)).await;
     let AdmitOutcome::Refused(AdmissionRefusal::Field { field, .. }) = network.admit(2, &fresh).await else { panic!() };
     assert_eq!(field, "notBefore");
-    let _ = Refusal::CertificateExpired;
 }

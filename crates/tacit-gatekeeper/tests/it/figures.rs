@@ -32,13 +32,7 @@ async fn measure(functions: usize, time: Duration) -> bench::Figures {
 #[tokio::test]
 async fn the_benchmark_measures_something() {
     let figures = measure(3, Duration::from_millis(300)).await;
+    println!("{figures:#?}");
     assert!(figures.derivations > 0 && figures.acks > 0 && figures.grouped > 0, "{figures:?}");
     assert!(figures.derive_cold_ms > 0.0 && figures.ack_p50_ms > 0.0 && figures.acks_per_s > 0.0, "{figures:?}");
-}
-
-/// `cargo test --release -p tacit-gatekeeper -- --ignored --nocapture figures::print`
-#[tokio::test]
-#[ignore = "prints figures; run it alone"]
-async fn print() {
-    println!("{:#?}", measure(512, Duration::from_secs(15)).await);
 }

@@ -215,7 +215,7 @@ async fn a_revoked_and_an_expired_worker_are_silent() {
     network.clocks[1].shift(86_401);
     let shifted =
         Batch::new(cluster, vec![tacit_types::register::Ack { time: now().plus(86_401), ..network.ack(&taken, 2, 2) }]);
-    let outcome = network.acknowledge_at(1, &two, &shifted.unwrap(), &[taken.clone()]).await;
+    let outcome = network.acknowledge_at(1, &two, &shifted.unwrap(), std::slice::from_ref(&taken)).await;
     assert_eq!(outcome, AcknowledgeOutcome::Refused(Refusal::CertificateExpired));
     // And one whose clock is off refuses the worker's time.
     network.clocks[2].shift(120);

@@ -5,8 +5,14 @@ use std::{
     process::{Child, Command, Stdio},
 };
 
-use tacit_api::gatekeeper::{AcknowledgeOutcome, GatekeeperStatus, STATUS};
-use tacit_gatekeeper::{Clock, Config, Gatekeeper, GatekeeperClient};
+use tacit_api::{
+    ProblemKind,
+    gatekeeper::{
+        ACKNOWLEDGE, AcknowledgeAnswer, AcknowledgeOutcome, AcknowledgeRequest, GatekeeperStatus, LeaseItem,
+        LeaseItemAnswer, STATUS,
+    },
+};
+use tacit_gatekeeper::{Clock, Config, Gatekeeper, GatekeeperClient, GatekeeperError};
 use tacit_threshold::{Batch, Refusal};
 
 use crate::network::{COUNT, Network};
@@ -21,7 +27,14 @@ struct Process {
 
 impl Process {
     fn start(config: &Config) -> Self {
-        let mut child = Command::new(std::env::current_exe().unwrap())
+        Self::start_under("exec \"$0\" \"$@\"", config)
+    }
+
+    /// Started by a shell that does `script` first.
+    fn start_under(script: &str, config: &Config) -> Self {
+        let mut child = Command::new("sh")
+            .args(["-c", script])
+            .arg(std::env::current_exe().unwrap())
             .args(["--exact", "restart::child_process", "--nocapture", "--test-threads", "1"])
             .env(VARIABLE, toml::to_string(config).unwrap())
             .stdout(Stdio::piped())
@@ -92,6 +105,50 @@ async fn a_killed_gatekeeper_goes_on_where_it_was() {
         let AcknowledgeOutcome::InTheWay(refused) = outcome else { panic!("{outcome:?}") };
         assert_eq!(refused[0].refusal, Refusal::Fork);
     }
+    process.kill();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_full_disk_refuses_and_loses_nothing() {
+    let mut network = Network::start().await;
+    let function = network.register_function("large").await;
+    let worker = network.admitted(COUNT).await;
+    let (held, _) = network.take(&worker, function).await;
+    assert!(network.acknowledge(&worker, &held, 0, 0).await.acknowledged().is_some());
+    network.stop(3).await;
+    let config = network.machines.config(3);
+    // No file may grow beyond 64 blocks; the signal that says so is ignored, so writing fails as on a full disk.
+    let limited = "trap '' XFSZ; ulimit -f 64; exec \"$0\" \"$@\"";
+    let process = Process::start_under(limited, &config);
+    network.clients[3] = GatekeeperClient::new(&process.url).unwrap();
+    let request = |network: &Network, sequence: u64| {
+        let batch = Batch::new(network.founded.cluster, vec![network.ack(&held, sequence, sequence as u8)]).unwrap();
+        let id = worker.certificate().id(network.founded.cluster);
+        AcknowledgeRequest::signed(network.founded.cluster, id, &batch, Vec::new(), &worker.receipt_key)
+    };
+    let mut answered = 0;
+    let problem = loop {
+        match network.clients[3].post::<AcknowledgeAnswer>(ACKNOWLEDGE, &request(&network, answered + 1)).await {
+            Ok(answer) => assert!(matches!(answer.outcome, AcknowledgeOutcome::Acknowledged(_)), "{answer:?}"),
+            Err(GatekeeperError::Refused { problem, .. }) => break problem,
+            Err(other) => panic!("{other}"),
+        }
+        answered += 1;
+        assert!(answered < 5_000, "the limit does not bite");
+    };
+    assert_eq!(problem.kind, ProblemKind::StorageUnavailable);
+    assert!(answered > 10, "{answered}");
+    // It still knows exactly what it answered: the last is signed again, which needs no room, and nothing beyond is known.
+    let again: AcknowledgeAnswer = network.clients[3].post(ACKNOWLEDGE, &request(&network, answered)).await.unwrap();
+    assert!(matches!(again.outcome, AcknowledgeOutcome::Acknowledged(_)));
+    process.kill();
+
+    let process = Process::start(&config);
+    network.clients[3] = GatekeeperClient::new(&process.url).unwrap();
+    let LeaseItemAnswer::View(view) = network.ask_lease(3, &worker, LeaseItem::Read(function)).await else { panic!() };
+    assert_eq!(view.accepted.sequence, answered);
+    let next: AcknowledgeAnswer = network.clients[3].post(ACKNOWLEDGE, &request(&network, answered + 1)).await.unwrap();
+    assert!(matches!(next.outcome, AcknowledgeOutcome::Acknowledged(_)));
     process.kill();
 }
 

@@ -127,7 +127,10 @@ async fn another_functions_object_is_named() {
 async fn a_wrong_key_is_named() {
     let folder = Folder::new().await;
     let open = |keys| StateLog::open(Arc::clone(&folder.store), function(), keys, folder.acknowledged);
-    assert!(matches!(open(StateKeys::new(1, [8; 32])).await, Err(StoreError::WrongKey { key_epoch: 1, sequence: 1, fence: 1 })));
+    assert!(matches!(
+        open(StateKeys::new(1, [8; 32])).await,
+        Err(StoreError::WrongKey { key_epoch: 1, sequence: 1, fence: 1 })
+    ));
     assert!(matches!(open(StateKeys::new(2, [7; 32])).await, Err(StoreError::NoKey(1))));
 }
 

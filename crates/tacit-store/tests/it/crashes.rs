@@ -90,7 +90,10 @@ async fn live(steps: Vec<Step>) -> Life {
                     Ok(_) => {}
                     Err(error) => {
                         faulty.faults.lock().unwrap().clear();
-                        assert!(matches!(error, StoreError::Backend(_) | StoreError::Uncertain { .. } | StoreError::Closed));
+                        assert!(matches!(
+                            error,
+                            StoreError::Backend(_) | StoreError::Uncertain { .. } | StoreError::Closed
+                        ));
                     }
                 }
             }

@@ -46,7 +46,10 @@ async fn a_function_lives() {
     // Failed calls have receipts too, and change nothing.
     let thrown = call(&anyone, function, "fail", json!(null)).await;
     let failure: serde_json::Value = serde_json::from_slice(thrown.response()).unwrap();
-    assert_eq!((thrown.outcome(), &failure["name"], &failure["message"]), (Outcome::Thrown, &json!("TypeError"), &json!("as asked")));
+    assert_eq!(
+        (thrown.outcome(), &failure["name"], &failure["message"]),
+        (Outcome::Thrown, &json!("TypeError"), &json!("as asked"))
+    );
     assert_eq!(call(&anyone, function, "spin", json!(null)).await.outcome(), Outcome::Limit);
     assert_eq!(call(&anyone, function, "writes", json!(null)).await.outcome(), Outcome::Thrown);
     assert_eq!(json(&anyone, function, "total", json!(null)).await, json!({ "total": 12 }));
@@ -70,12 +73,14 @@ async fn a_function_lives() {
     let public = http.get(format!("{base}/v1/receipts/{}", first.receipt().call_id)).send().await.unwrap();
     let public = Bundle::parse(&public.bytes().await.unwrap()).unwrap();
     assert!(public.openings.is_empty() && public.receipt == *first.receipt());
-    let note = http.get(format!("{base}/log/{}/checkpoint", worker.account())).send().await.unwrap().text().await.unwrap();
+    let note =
+        http.get(format!("{base}/log/{}/checkpoint", worker.account())).send().await.unwrap().text().await.unwrap();
     let origin = log_origin(network.deployment.cluster_id, worker.account());
     let key = public.certificate.keyset.note_key().unwrap();
     let checkpoint = Checkpoint::verify(&note, &origin, &key).unwrap();
     assert!(checkpoint.size >= 10);
-    let tile = http.get(format!("{base}/log/{}/tile/0/000.p/{}", worker.account(), checkpoint.size)).send().await.unwrap();
+    let tile =
+        http.get(format!("{base}/log/{}/tile/0/000.p/{}", worker.account(), checkpoint.size)).send().await.unwrap();
     assert_eq!(tile.bytes().await.unwrap().len() as u64, checkpoint.size * 32);
     let metrics = http.get(format!("{base}/metrics")).send().await.unwrap().text().await.unwrap();
     assert!(metrics.contains("tacit_worker_calls_total"), "{metrics}");
@@ -97,7 +102,10 @@ async fn bad_input_is_refused_by_name() {
     // The access rule.
     assert_eq!(call(&anyone, closed, "add", json!({ "amount": 1 })).await.outcome(), Outcome::Denied);
     assert_eq!(call(&anyone, closed, "total", json!(null)).await.outcome(), Outcome::Denied);
-    assert_eq!(call(&network.owner_client(), closed, "add", json!({ "amount": 1 })).await.response(), br#"{"total":1}"#);
+    assert_eq!(
+        call(&network.owner_client(), closed, "add", json!({ "amount": 1 })).await.response(),
+        br#"{"total":1}"#
+    );
 
     // Methods and functions that do not exist.
     let refused = async |request: CallRequest| problem(anyone.call(&request).await.err().expect("refused")).kind;
@@ -181,7 +189,9 @@ async fn bad_input_is_refused_by_name() {
     assert_eq!(json(&anyone, open, "total", json!(null)).await, json!({ "total": 3 }));
 
     // What is not there.
-    for (path, status) in [("/nowhere", 404), ("/v1/receipts/0x00", 400), ("/log/0x00/checkpoint", 400), ("/f/0x12", 405)] {
+    for (path, status) in
+        [("/nowhere", 404), ("/v1/receipts/0x00", 400), ("/log/0x00/checkpoint", 400), ("/f/0x12", 405)]
+    {
         assert_eq!(http.get(format!("{base}{path}")).send().await.unwrap().status(), status, "{path}");
     }
     worker.stop().await;

@@ -25,7 +25,8 @@ async fn one_gatekeeper_down_is_not_noticed_and_two_stop_answers() {
     assert_eq!(json(&client, function, "add", json!({ "amount": 1 })).await, json!({ "total": 2 }));
     assert_eq!(json(&client, function, "total", json!(null)).await, json!({ "total": 2 }));
     let second = network.stop_gatekeeper(1).await;
-    let request = CallRequest { patience: Duration::from_secs(4), ..CallRequest::new(function, "add", r#"{"amount":1}"#) };
+    let request =
+        CallRequest { patience: Duration::from_secs(4), ..CallRequest::new(function, "add", r#"{"amount":1}"#) };
     let refused = problem(client.call(&request).await.err().expect("refused"));
     assert!(matches!(refused.kind, ProblemKind::QuorumUnavailable | ProblemKind::NotHolder), "{refused}");
     network.restart_gatekeeper(0, address).await;

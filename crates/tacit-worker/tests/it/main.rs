@@ -1,5 +1,7 @@
 //! Workers in a whole network: simulated machines, four gatekeepers, a local chain, a gateway, and the client of everybody.
 
+#![allow(clippy::unwrap_used)]
+
 mod calls;
 mod chain;
 mod failures;

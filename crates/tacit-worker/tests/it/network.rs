@@ -6,7 +6,10 @@ use std::{
 };
 
 use serde_json::Value;
-use tacit_api::{Problem, gatekeeper::{GatekeeperStatus, STATUS}};
+use tacit_api::{
+    Problem,
+    gatekeeper::{GatekeeperStatus, STATUS},
+};
 use tacit_attest::{Policy, Preset};
 use tacit_client::{Answer, CallRequest, Client, ClientError, Package};
 use tacit_gatekeeper::{
@@ -188,7 +191,8 @@ impl Network {
         tokio::spawn(gateway.serve(async move {
             let _ = stopped.wait_for(|stop| *stop).await;
         }));
-        let network = Self { folder, machines, anvil: Some(anvil), owner, owner_key, gatekeepers, deployment, stop_gateway };
+        let network =
+            Self { folder, machines, anvil: Some(anvil), owner, owner_key, gatekeepers, deployment, stop_gateway };
         network.gatekeepers_follow().await;
         network
     }

@@ -71,7 +71,10 @@ async fn a_stored_outcome_is_stated_again_by_the_next_worker() {
     let after = client.call(&request).await.unwrap();
     assert_eq!(before.response(), after.response());
     let (one, two) = (before.receipt(), after.receipt());
-    assert_eq!((one.call_id, one.request, one.response, one.method), (two.call_id, two.request, two.response, two.method));
+    assert_eq!(
+        (one.call_id, one.request, one.response, one.method),
+        (two.call_id, two.request, two.response, two.method)
+    );
     assert_ne!(one.certificate, two.certificate);
     assert!(two.fence > one.fence && two.head_before == two.head_after && two.head_after == one.head_after);
     assert_eq!(json(&client, function, "total", json!(null)).await, json!({ "total": 4 }));
