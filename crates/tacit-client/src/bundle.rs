@@ -180,6 +180,7 @@ impl Bundler {
         let mut pass = Pass {
             module: &module,
             semantic: &semantic,
+            statements: parsed.program.body.iter().map(|statement| statement.span()).collect(),
             edits: Vec::new(),
             exports: BTreeMap::new(),
             tail: String::new(),
@@ -262,6 +263,8 @@ impl Place {
 struct Pass<'m, 'a> {
     module: &'m Module,
     semantic: &'m Semantic<'a>,
+    /// The module's statements.
+    statements: Vec<Span>,
     edits: Vec<Edit>,
     exports: BTreeMap<String, String>,
     tail: String,
@@ -321,6 +324,73 @@ impl Pass<'_, '_> {
         }
     }
 
+    /// The statement that an export stands in.
+    fn statement(&self, entry: &ExportEntry<'_>) -> Span {
+        let holds = |statement: &&Span| statement.start <= entry.span.start && entry.span.end <= statement.end;
+        self.statements.iter().find(holds).copied().unwrap_or(entry.statement_span)
+    }
+
+    /// The expression for an export that comes out of another module; none for one of the module's own.
+    fn exported_from(
+        &self,
+        entry: &ExportEntry<'_>,
+        record: &ModuleRecord<'_>,
+        places: &BTreeMap<String, Place>,
+        done: &[Module],
+    ) -> Result<Option<String>, PackageError> {
+        let file = &self.module.path;
+        // `export … from`: the parser gives an export of an import the import's statement instead.
+        if let Some(request) = entry.module_request.as_ref().filter(|_| self.statement(entry) == entry.statement_span) {
+            let specifier = request.name.as_str();
+            let place = places[specifier];
+            return Ok(Some(match &entry.import_name {
+                ExportImportName::Name(name) => place.member(name.name.as_str(), specifier, done, file)?,
+                _ => place.object(),
+            }));
+        }
+        let text = entry.span.source_text(&self.module.code);
+        let local = entry
+            .local_name
+            .name()
+            .map_or_else(|| text.split_whitespace().next().unwrap_or(text), |name| name.as_str());
+        let Some(import) = record.import_entries.iter().find(|import| import.local_name.name.as_str() == local) else {
+            return Ok(None);
+        };
+        let specifier = import.module_request.name.as_str();
+        let place = places[specifier];
+        Ok(Some(match &import.import_name {
+            ImportImportName::NamespaceObject => place.object(),
+            ImportImportName::Default(_) => place.member("default", specifier, done, file)?,
+            ImportImportName::Name(name) => place.member(name.name.as_str(), specifier, done, file)?,
+        }))
+    }
+
+    /// Names that a module exports with `export *`, with the expression for each.
+    fn exported_stars(
+        &self,
+        record: &ModuleRecord<'_>,
+        places: &BTreeMap<String, Place>,
+        done: &[Module],
+    ) -> Result<BTreeMap<String, String>, PackageError> {
+        let mut passed = BTreeMap::new();
+        for entry in &record.star_export_entries {
+            let Some(request) = &entry.module_request else { continue };
+            let Place::Module(number) = places[request.name.as_str()] else {
+                return Err(self.host_is_not_exported(entry));
+            };
+            for name in done[number].exports.keys().filter(|name| *name != "default") {
+                let expression = Place::Module(number).member(name, request.name.as_str(), done, &self.module.path)?;
+                passed.entry(name.clone()).or_insert(expression);
+            }
+        }
+        Ok(passed)
+    }
+
+    fn host_is_not_exported(&self, entry: &ExportEntry<'_>) -> PackageError {
+        let text = self.statement(entry).source_text(&self.module.code);
+        PackageError::Source(format!("{}: `{text}`: what \"{HOST}\" gives cannot be exported", self.module.path))
+    }
+
     /// Exports of a file that is not the entry: the words go, the names are kept for the module's object.
     fn module_exports(
         &mut self,
@@ -328,28 +398,30 @@ impl Pass<'_, '_> {
         places: &BTreeMap<String, Place>,
         done: &[Module],
     ) -> Result<(), PackageError> {
-        let mut statements = BTreeSet::new();
-        for entry in &record.local_export_entries {
-            let span = entry.statement_span;
+        let mut seen = BTreeSet::new();
+        for entry in record.local_export_entries.iter().chain(&record.indirect_export_entries) {
+            let span = self.statement(entry);
             let text = span.source_text(&self.module.code);
-            let local = entry.local_name.name().map(|name| name.to_string());
-            if statements.insert((span.start, span.end)) {
+            if seen.insert((span.start, span.end)) {
                 self.strip_export(span, text);
             }
-            let is_default_statement = after_export(text).starts_with("default");
-            let expression = match local {
-                Some(name) if !is_default_statement || declares_name(after_default(text)) => name,
-                _ => "$tacit_default".to_owned(),
+            let expression = match self.exported_from(entry, record, places, done)? {
+                Some(expression) => expression,
+                None => {
+                    let is_default_statement = after_export(text).starts_with("default");
+                    match entry.local_name.name() {
+                        Some(name) if !is_default_statement || declares_name(after_default(text)) => name.to_string(),
+                        _ => "$tacit_default".to_owned(),
+                    }
+                }
             };
             self.exports.insert(export_name(entry), expression);
         }
-        for entry in record.indirect_export_entries.iter().chain(&record.star_export_entries) {
-            if statements.insert((entry.statement_span.start, entry.statement_span.end)) {
-                self.edits.push(Edit { span: entry.statement_span, text: String::new() });
-            }
-        }
-        for (name, expression) in self.passed_on(record, places, done)? {
+        for (name, expression) in self.exported_stars(record, places, done)? {
             self.exports.entry(name).or_insert(expression);
+        }
+        for entry in &record.star_export_entries {
+            self.edits.push(Edit { span: self.statement(entry), text: String::new() });
         }
         Ok(())
     }
@@ -357,7 +429,7 @@ impl Pass<'_, '_> {
     fn strip_export(&mut self, span: Span, text: &str) {
         let rest = after_export(text);
         let at = |length: usize| Span::new(span.start, span.start + length as u32);
-        let edit = if rest.starts_with('{') {
+        let edit = if rest.starts_with(['{', '*']) {
             Edit { span, text: String::new() }
         } else if rest.starts_with("default") {
             let body = after_default(text);
@@ -369,44 +441,6 @@ impl Pass<'_, '_> {
         self.edits.push(edit);
     }
 
-    /// Names that a module exports from another one, with the expression for each.
-    fn passed_on(
-        &self,
-        record: &ModuleRecord<'_>,
-        places: &BTreeMap<String, Place>,
-        done: &[Module],
-    ) -> Result<Vec<(String, String)>, PackageError> {
-        let mut passed = Vec::new();
-        for entry in &record.indirect_export_entries {
-            let Some(request) = &entry.module_request else { continue };
-            let specifier = request.name.as_str();
-            let place = places[specifier];
-            let expression = match &entry.import_name {
-                ExportImportName::Name(name) => place.member(name.name.as_str(), specifier, done, &self.module.path)?,
-                _ => place.object(),
-            };
-            passed.push((export_name(entry), expression));
-        }
-        for entry in &record.star_export_entries {
-            let Some(request) = &entry.module_request else { continue };
-            match places[request.name.as_str()] {
-                Place::Host => {
-                    return Err(PackageError::Source(format!(
-                        "{}: `export * from \"{HOST}\"` is not possible",
-                        self.module.path
-                    )));
-                }
-                place @ Place::Module(number) => {
-                    for name in done[number].exports.keys().filter(|name| *name != "default") {
-                        passed
-                            .push((name.clone(), place.member(name, request.name.as_str(), done, &self.module.path)?));
-                    }
-                }
-            }
-        }
-        Ok(passed)
-    }
-
     /// Exports of the entry stay; what it exports from other files becomes constants that it exports.
     fn entry_exports(
         &mut self,
@@ -414,34 +448,42 @@ impl Pass<'_, '_> {
         places: &BTreeMap<String, Place>,
         done: &[Module],
     ) -> Result<(), PackageError> {
-        let passed_on = record.indirect_export_entries.iter().chain(&record.star_export_entries);
-        let from_host = |entry: &ExportEntry<'_>| {
-            entry.module_request.as_ref().is_some_and(|request| places.get(request.name.as_str()) == Some(&Place::Host))
-        };
-        if let Some(entry) = passed_on.clone().find(|entry| from_host(entry)) {
-            let text = entry.statement_span.source_text(&self.module.code);
-            return Err(PackageError::Source(format!(
-                "{}: `{text}`: the entry cannot export the host's module",
-                self.module.path
-            )));
-        }
-        let statements: BTreeSet<(u32, u32)> =
-            passed_on.map(|entry| (entry.statement_span.start, entry.statement_span.end)).collect();
-        for (start, end) in &statements {
-            self.edits.push(Edit { span: Span::new(*start, *end), text: String::new() });
+        let stars = self.exported_stars(record, places, done)?;
+        let mut removed: BTreeSet<(u32, u32)> = record
+            .star_export_entries
+            .iter()
+            .map(|entry| self.statement(entry))
+            .map(|span| (span.start, span.end))
+            .collect();
+        let (mut own, mut passed) = (Vec::new(), BTreeMap::new());
+        for entry in record.local_export_entries.iter().chain(&record.indirect_export_entries) {
+            match self.exported_from(entry, record, places, done)? {
+                None => own.push(entry),
+                Some(expression) if expression.starts_with("$tacit_host") => {
+                    return Err(self.host_is_not_exported(entry));
+                }
+                Some(expression) => {
+                    let span = self.statement(entry);
+                    removed.insert((span.start, span.end));
+                    passed.insert(export_name(entry), expression);
+                }
+            }
         }
         let mut tail = String::new();
-        // A statement `export { own, imported }` went as a whole: its own names are exported again.
-        for entry in &record.local_export_entries {
-            if statements.contains(&(entry.statement_span.start, entry.statement_span.end))
+        for entry in &own {
+            let span = self.statement(entry);
+            // A statement `export { own, imported }` goes as a whole: its own names are exported again.
+            if removed.contains(&(span.start, span.end))
                 && let Some(local) = entry.local_name.name()
             {
                 let _ = write!(tail, "\nexport {{ {local} as {} }};", quoted(&export_name(entry)));
             }
         }
-        let own: BTreeSet<String> = record.local_export_entries.iter().map(export_name).collect();
-        let passed: BTreeMap<String, String> =
-            self.passed_on(record, places, done)?.into_iter().filter(|(name, _)| !own.contains(name)).collect();
+        let named: BTreeSet<String> = own.iter().map(|entry| export_name(entry)).collect();
+        for (name, expression) in stars {
+            passed.entry(name).or_insert(expression);
+        }
+        passed.retain(|name, _| !named.contains(name));
         for (number, (name, expression)) in passed.iter().enumerate() {
             let _ = write!(
                 tail,
@@ -449,6 +491,8 @@ impl Pass<'_, '_> {
                 quoted(name)
             );
         }
+        self.edits
+            .extend(removed.iter().map(|(start, end)| Edit { span: Span::new(*start, *end), text: String::new() }));
         self.tail = tail;
         Ok(())
     }
@@ -474,6 +518,7 @@ fn after_default(statement: &str) -> &str {
 fn declares_name(text: &str) -> bool {
     let text = text.strip_prefix("async").map_or(text, str::trim_start);
     let rest = text.strip_prefix("function").or_else(|| text.strip_prefix("class"));
+    let rest = rest.filter(|rest| rest.starts_with(|next: char| next.is_whitespace() || next == '*'));
     let name = rest.map(|rest| rest.trim_start().trim_start_matches('*').trim_start());
     let first = name.and_then(|name| name.split(|c: char| !(c.is_alphanumeric() || c == '_' || c == '$')).next());
     first.is_some_and(|first| !first.is_empty() && first != "extends")

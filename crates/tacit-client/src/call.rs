@@ -219,7 +219,11 @@ impl Client {
                     self.forget_workers(request.function);
                     match problem.kind {
                         ProblemKind::NotHolder | ProblemKind::NotCertified | ProblemKind::WorkerUnreachable => {
-                            rank += 1
+                            rank += 1;
+                            // A way that leads to one worker only leads to no other of its kind.
+                            if matches!(entries[entry % entries.len()], Entry::Worker(_)) {
+                                entry += 1;
+                            }
                         }
                         ProblemKind::WrongKey | ProblemKind::UnreadableSeal | ProblemKind::UnknownWorker => rank = 0,
                         _ => entry += 1,

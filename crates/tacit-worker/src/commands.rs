@@ -95,8 +95,7 @@ impl Serial {
         Self { context, held, log, unacknowledged: false, time: UnixTime(0) }
     }
 
-    /// Serves commands until the function ends here. The receiver is dropped last: whoever waits for that finds the lease
-    /// given back.
+    /// Serves commands until the function ends here.
     pub async fn run(mut self, mut receiver: mpsc::Receiver<Command>, mut ending: watch::Receiver<Option<End>>) {
         loop {
             let next = tokio::select! {
@@ -139,6 +138,7 @@ impl Serial {
                 .await;
             tracing::info!(function = %held.function, fence = held.fence, "given back");
         }
+        held.finish();
     }
 
     /// Runs a command and those behind it that fit into one commit. An error ends the function here.

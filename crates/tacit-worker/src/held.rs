@@ -61,6 +61,8 @@ pub(crate) struct Held {
     /// Held for writing while the position moves, for reading while it is confirmed.
     pub gate: AsyncRwLock<()>,
     end: watch::Sender<Option<End>>,
+    /// Whether everything is done and the lease given back.
+    finished: watch::Sender<bool>,
     used: AtomicU64,
     checked: AtomicU64,
 }
@@ -87,9 +89,15 @@ impl Held {
         self.end.borrow().clone()
     }
 
+    /// Everything is done and the lease is given back, or lost.
+    pub fn finish(&self) {
+        self.finished.send_replace(true);
+    }
+
     /// Waits until everything that was under way is done and the lease is given back.
     pub async fn closed(&self) {
-        self.commands.closed().await;
+        let mut finished = self.finished.subscribe();
+        let _ = finished.wait_for(|finished| *finished).await;
     }
 
     pub fn lease(&self) -> Arc<HeldLease> {
@@ -124,7 +132,11 @@ impl Held {
             mpsc::error::TrySendError::Full(_) => {
                 Problem::new(ProblemKind::Overloaded, "too many commands wait for this function")
             }
-            mpsc::error::TrySendError::Closed(_) => self.problem(),
+            mpsc::error::TrySendError::Closed(_) => {
+                // Nobody serves any more, whatever the reason: the next call takes the function over again.
+                self.end(End::Lost(Problem::new(ProblemKind::NotHolder, "the function is not served any more")));
+                self.problem()
+            }
         })
     }
 
@@ -263,6 +275,7 @@ async fn serve(
         confirmed: AtomicU64::new(now().0),
         gate: AsyncRwLock::new(()),
         end,
+        finished: watch::Sender::new(false),
         used: AtomicU64::new(now().0),
         checked: AtomicU64::new(now().0),
     });

@@ -76,6 +76,57 @@ fn the_entry_passes_exports_on() {
 }
 
 #[test]
+fn imports_that_a_module_exports_again_lead_to_their_source() {
+    let code = code(&[
+        (
+            "src/index.ts",
+            "import { one, two, whole, again } from './mid'; export const f = () => [one, two, whole, again];",
+        ),
+        (
+            "src/mid.ts",
+            "import first, { b as two } from './x';\nimport * as whole from './x';\nexport { first as one, two, whole };\nexport * as again from './x';",
+        ),
+        ("src/x.ts", "export default 1;\nexport const b = 2;"),
+    ]);
+    for getter in [
+        "get \"one\"() { return $tacit_0[\"default\"]; }",
+        "get \"two\"() { return $tacit_0[\"b\"]; }",
+        "get \"whole\"() { return $tacit_0; }",
+        "get \"again\"() { return $tacit_0; }",
+    ] {
+        assert!(code.contains(getter), "{getter}: {code}");
+    }
+    assert_eq!(code.matches("export").count(), 1, "{code}");
+}
+
+#[test]
+fn what_the_host_gives_is_not_exported() {
+    for entry in
+        ["export { state } from 'tacit';", "export * from 'tacit';", "import { state } from 'tacit'; export { state };"]
+    {
+        assert!(
+            matches!(error(&[("src/index.ts", entry)]), PackageError::Source(text) if text.contains("cannot be exported")),
+            "{entry}"
+        );
+    }
+}
+
+#[test]
+fn a_default_export_is_a_declaration_only_if_it_is_one() {
+    let check = |text: &str, expected| assert_eq!(declares_name(text), expected, "{text}");
+    check("function f() {}", true);
+    check("async function* f() {}", true);
+    check("class A extends B {}", true);
+    check("function() {}", false);
+    check("function*() {}", false);
+    check("class extends B {}", false);
+    check("class {}", false);
+    check("classify(x);", false);
+    check("functionality;", false);
+    check("async () => 1;", false);
+}
+
+#[test]
 fn json_is_a_module() {
     let code = code(&[
         ("src/index.ts", "import m from './m.json'; export const f = () => m.x;"),

@@ -111,6 +111,9 @@ pub struct Network {
 
 impl Network {
     pub async fn start() -> Self {
+        let filter = tracing_subscriber::EnvFilter::from_default_env();
+        // The first test of the process installs it.
+        let _ = tracing_subscriber::fmt().with_env_filter(filter).with_test_writer().try_init();
         let folder = tempfile::tempdir().unwrap();
         let root_folder = folder.path().join("root");
         let root = Root::create(&root_folder, "test", now()).unwrap();
