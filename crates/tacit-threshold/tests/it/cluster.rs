@@ -23,12 +23,12 @@ const WORKERS: u8 = 3;
 enum Request {
     Grant(Lease),
     Release(u8, u64),
-    Acknowledge(u8, Batch, Signature, HeldLease),
+    Acknowledge(u8, Batch, Signature, Box<HeldLease>),
     Confirm(u8, Digest, Position),
 }
 
 enum Answer {
-    Granted(Signature, Option<Entry>),
+    Granted(Signature, Option<Box<Entry>>),
     Acknowledged(Signature),
     Confirmed(UnixTime, Option<Signature>, Vec<(usize, Refusal)>),
     Refused(Vec<Refusal>),
@@ -163,7 +163,7 @@ impl World {
         let identity = self.workers[worker].identity;
         let signature = batch.sign(CLUSTER, held.lease.certificate, &worker_key(identity));
         self.workers[worker].acks = Some(AckCollector::new(&self.set, CLUSTER, batch.clone()));
-        self.broadcast(worker, &Request::Acknowledge(identity, batch, signature, held));
+        self.broadcast(worker, &Request::Acknowledge(identity, batch, signature, Box::new(held)));
     }
 
     fn commit(&mut self, worker: usize) {
@@ -243,7 +243,7 @@ impl World {
                 let signers = self.leases.entry(lease.fence).or_default().entry(lease.certificate).or_default();
                 signers.insert(index);
                 let signature = key.sign(lease.digest(CLUSTER));
-                Answer::Granted(signature, entry.map(|entry| *entry))
+                Answer::Granted(signature, entry)
             }
             (Reply::Acknowledged(statement), Request::Acknowledge(_, batch, _, _)) => {
                 let position = batch.acks()[0].position();
@@ -307,7 +307,7 @@ impl World {
             Answer::Granted(signature, entry) => {
                 let Some(collecting) = &mut me.collecting else { return };
                 // An answer to an older proposal does not verify, and is dropped.
-                if collecting.add(index, signature, entry.as_ref()).is_err() {
+                if collecting.add(index, signature, entry.as_deref()).is_err() {
                     return;
                 }
                 if let Some((held, newest)) = collecting.held() {
@@ -414,7 +414,7 @@ impl World {
                 if let (Some(acks), Some(held)) = (&self.workers[worker].acks, &self.workers[worker].held) {
                     let (batch, held, identity) = (acks.batch().clone(), held.clone(), self.workers[worker].identity);
                     let signature = batch.sign(CLUSTER, held.lease.certificate, &worker_key(identity));
-                    self.broadcast(worker, &Request::Acknowledge(identity, batch, signature, held));
+                    self.broadcast(worker, &Request::Acknowledge(identity, batch, signature, Box::new(held)));
                 }
             }
             _ => {}
