@@ -68,6 +68,9 @@ async fn without_the_chain_held_functions_are_served() {
     let mut network = Network::start().await;
     let worker = network.worker(0).await;
     let (held, unheld) = (network.deploy("held", "").await, network.deploy("unheld", "").await);
+    // Deploying calls a function once; a worker that begins anew holds none.
+    worker.stop().await;
+    let worker = network.worker(0).await;
     let client = network.client();
     assert_eq!(json(&client, held, "add", json!({ "amount": 1 })).await, json!({ "total": 1 }));
     let workers = client.fetch_workers(held).await.unwrap();
