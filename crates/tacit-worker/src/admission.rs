@@ -99,9 +99,11 @@ impl Applicant<'_> {
             (*index, request)
         });
         let signatures = self.collect(&certificate, requests.collect(), &mut reasons).await;
-        let Some(signatures) = signatures.signatures() else {
+        let Some(mut signatures) = signatures.signatures() else {
             return Err(not_admitted(0, needed, reasons));
         };
+        // Everybody who checks the certificate checks every signature that it carries: t are enough.
+        signatures.truncate(needed as usize);
         let signed = SignedCertificate { certificate, keyset: self.keys.keyset.clone(), signatures };
         let certified = Certified {
             id: signed.id(self.gatekeepers.cluster),

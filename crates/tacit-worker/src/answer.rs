@@ -1,6 +1,6 @@
 //! From a settled outcome to what leaves the worker: signature, place in the log, bundle.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Instant};
 
 use bytes::Bytes;
 use tacit_api::{Problem, ProblemKind, limits::MAX_BUNDLE};
@@ -50,12 +50,17 @@ pub(crate) async fn release(
     receipt: Receipt,
     word: Word,
 ) -> Result<Answer, Problem> {
+    let started = Instant::now();
     let digest = receipt.digest(context.cluster);
     let signature = context.keys.receipt.sign(digest);
+    context.metrics.release_microseconds_total.since(started);
+    let started = Instant::now();
     let log = context.log.append(digest).await.ok_or_else(|| {
         Problem::new(ProblemKind::StorageUnavailable, "the transparency log cannot be written")
             .with_hint("send it again with the same idempotency key")
     })?;
+    context.metrics.log_microseconds_total.since(started);
+    let started = Instant::now();
     let (acknowledgement, confirmation, stale_since) = match word {
         Word::Acknowledged(ack) => (Some(ack), None, None),
         Word::Confirmed(confirmation) => (None, Some(confirmation), None),
@@ -77,18 +82,20 @@ pub(crate) async fn release(
     };
     let encode =
         |bundle: &Bundle| bundle.encode().map_err(|error| Problem::new(ProblemKind::Internal, error.to_string()));
-    context.receipts.keep(request.call_id, encode(&bundle)?.into());
+    context.receipts.keep(request.call_id, Arc::new(bundle.clone()));
     let bundle = Bundle { openings: fitting(ended.openings(request)), ..bundle };
     context.metrics.calls_total.add(1);
     if ended.outcome != Outcome::Ok {
         context.metrics.calls_failed_total.add(1);
     }
+    let encoded = encode(&bundle)?;
+    context.metrics.release_microseconds_total.since(started);
     Ok(Answer {
         call_id: request.call_id,
         outcome: ended.outcome,
         response: ended.response,
         format: ended.format,
-        bundle: encode(&bundle)?,
+        bundle: encoded,
         receipt,
         signature,
         acknowledgement,

@@ -1,6 +1,9 @@
 //! Commands of one function: one after the other, several in one commit, each answered once a quorum acknowledged.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use bytes::Bytes;
 use tacit_api::{Problem, ProblemKind};
@@ -225,10 +228,10 @@ impl Serial {
     /// Runs the method; if that takes a while, calls that are finished are committed meanwhile.
     async fn run_method(&mut self, round: &mut Round, admitted: &Admitted, time: UnixTime) -> Result<Ran, Problem> {
         let view = View::Overlay(Arc::new(round.batch.overlay()));
-        let (engine, version) = (self.context.engine.clone(), Arc::clone(&self.held.version));
-        let host = Arc::new(FunctionHost::new(view, Arc::clone(&version), Arc::clone(&self.context.network)));
+        let (context, version) = (Arc::clone(&self.context), Arc::clone(&self.held.version));
+        let host = Arc::new(FunctionHost::new(view, Arc::clone(&version), Arc::clone(&context.network)));
         let admitted = admitted.clone();
-        let run = async move { execute(&engine, &version, &admitted, time, host).await };
+        let run = async move { execute(&context, &version, &admitted, time, host).await };
         let mut run = std::pin::pin!(run);
         if round.entries.is_empty() {
             return Ok(run.await);
@@ -331,7 +334,10 @@ impl Serial {
         let commits = !batch.is_empty();
         if commits {
             self.time = self.time.max(now());
-            if let Err(error) = self.log.append(batch.into_commit(self.time)).await {
+            let started = Instant::now();
+            let appended = self.log.append(batch.into_commit(self.time)).await;
+            self.context.metrics.store_microseconds_total.since(started);
+            if let Err(error) = appended {
                 let problem = store_problem(&error);
                 tracing::warn!(function = %self.held.function, %error, "a commit could not be stored");
                 answer_all(entries, &problem);
@@ -389,7 +395,9 @@ impl Serial {
     /// Gets a position acknowledged; nothing is confirmed meanwhile.
     async fn acknowledge(&mut self, position: Position, root: Digest) -> Result<QuorumAck, NotAcknowledged> {
         let _moving = self.held.gate.write().await;
+        let started = Instant::now();
         let acknowledgement = self.context.acknowledger.acknowledge(self.held.asked(position, root, false)).await?;
+        self.context.metrics.acknowledge_microseconds_total.since(started);
         self.unacknowledged = false;
         if self.held.acknowledged().position == position {
             self.held.set_confirmed();

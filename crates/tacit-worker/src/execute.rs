@@ -1,11 +1,11 @@
 //! Runs one call in a sandbox and puts what comes of it into our words.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Instant};
 
 use bytes::Bytes;
 use rand::Rng as _;
 use tacit_api::CallFailure;
-use tacit_runtime::{Call, Clock, Engine, Failure, Host, Limits, RequestInfo, Write};
+use tacit_runtime::{Call, Clock, Failure, Host, Limits, RequestInfo, Write};
 use tacit_types::{
     FunctionId, UnixTime,
     eip712::{Kind, Outcome},
@@ -14,6 +14,7 @@ use tacit_types::{
 
 use crate::{
     code::Version,
+    context::Context,
     outcome::{Ended, Request, Salts, effect},
 };
 
@@ -39,7 +40,7 @@ pub(crate) struct Ran {
 
 /// Runs a call at `time`.
 pub(crate) async fn execute(
-    engine: &Engine,
+    context: &Context,
     version: &Version,
     admitted: &Admitted,
     time: UnixTime,
@@ -67,7 +68,9 @@ pub(crate) async fn execute(
             version: admitted.version,
         },
     };
-    let outcome = engine.call(&version.program, call, host).await;
+    let started = Instant::now();
+    let outcome = context.engine.call(&version.program, call, host).await;
+    context.metrics.run_microseconds_total.since(started);
     log_lines(request.function, outcome.logs.len());
     let (result, response, format) = match outcome.result {
         Ok(output) => (Outcome::Ok, output.body, output.format),

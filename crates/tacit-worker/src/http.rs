@@ -1,6 +1,6 @@
 //! The worker's HTTP surface.
 
-use std::{path::PathBuf, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use axum::{
     Router,
@@ -23,7 +23,6 @@ use crate::{
     calls::{Calls, Fields, Way},
     sealed,
     time::now,
-    transparency,
 };
 
 /// Longest that a client may take to send its request.
@@ -35,8 +34,6 @@ const CALL_TIMEOUT: Duration = Duration::from_secs(limits::MAX_DEADLINE.as_secs(
 #[derive(Clone)]
 pub(crate) struct Surface {
     pub calls: Calls,
-    /// Folder of the transparency logs.
-    pub logs: Arc<PathBuf>,
     pub places: Arc<Semaphore>,
 }
 
@@ -192,7 +189,7 @@ async fn tile(
 async fn log_object(surface: &Surface, worker: &str, object: &str, missing: ProblemKind) -> Result<Response, Problem> {
     let worker: Address =
         worker.parse().map_err(|_| Problem::new(ProblemKind::InvalidRequest, "not a worker's address"))?;
-    let bytes = transparency::read(&surface.logs, worker, object).await;
+    let bytes = surface.calls.context.log.read(worker, object).await;
     bytes.map(|bytes| Response::new(Body::from(bytes))).ok_or_else(|| Problem::new(missing, ""))
 }
 

@@ -3,6 +3,7 @@
 use std::{
     fmt::Write as _,
     sync::atomic::{AtomicU64, Ordering},
+    time::Instant,
 };
 
 macro_rules! counters {
@@ -37,6 +38,11 @@ impl Counter {
         self.0.fetch_add(amount, Ordering::Relaxed);
     }
 
+    /// Adds the time since `start`, in microseconds.
+    pub fn since(&self, start: Instant) {
+        self.add(u64::try_from(start.elapsed().as_micros()).unwrap_or(u64::MAX));
+    }
+
     pub fn set(&self, value: u64) {
         self.0.store(value, Ordering::Relaxed);
     }
@@ -57,4 +63,11 @@ counters! {
     chain_requests_total "counter" "Requests of contracts that were answered.";
     log_size "gauge" "Entries of the transparency log.";
     admissions_total "counter" "Certificates received.";
+    open_microseconds_total "counter" "Time spent on opening and sealing.";
+    run_microseconds_total "counter" "Time spent in sandboxes.";
+    store_microseconds_total "counter" "Time spent on storing commits.";
+    acknowledge_microseconds_total "counter" "Time spent waiting for acknowledgements, once per commit.";
+    confirm_microseconds_total "counter" "Time spent waiting for confirmations, once per query.";
+    log_microseconds_total "counter" "Time spent waiting for places in the log.";
+    release_microseconds_total "counter" "Time spent on signatures and bundles.";
 }

@@ -2,7 +2,7 @@
 
 use std::{
     sync::{Arc, atomic::Ordering},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use tacit_api::{Problem, ProblemKind};
@@ -77,7 +77,9 @@ pub(crate) async fn answer(context: &Context, held: &Held, query: &Query) -> Res
             continue;
         }
         let digest = receipt.digest(context.cluster);
+        let started = Instant::now();
         let confirmation = confirm(context, held, &acknowledged, digest).await?;
+        context.metrics.confirm_microseconds_total.since(started);
         held.set_confirmed();
         return Ok(Answered { ended, receipt, confirmation: Some(confirmation), confirmed: held.confirmed() });
     }
@@ -98,7 +100,7 @@ async fn run(context: &Context, held: &Held, query: &Query, acknowledged: &Ackno
     } else {
         let view = View::Snapshot(Arc::clone(&acknowledged.snapshot));
         let host = Arc::new(FunctionHost::new(view, Arc::clone(&held.version), Arc::clone(&context.network)));
-        execute(&context.engine, &held.version, admitted, time, host).await.ended
+        execute(context, &held.version, admitted, time, host).await.ended
     };
     let position = acknowledged.position;
     let standing = Standing {

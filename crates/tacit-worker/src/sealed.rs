@@ -1,5 +1,7 @@
 //! Sealed calls: opened here, answered inside the same seal. What goes wrong after the seal is open is said inside it.
 
+use std::time::Instant;
+
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use bytes::Bytes;
 use tacit_api::{Problem, ProblemKind, calls::parse_inner_path, headers, outcome_status};
@@ -17,16 +19,22 @@ const LIMITS: Limits =
 
 /// Opens, carries out and seals the answer. An error is said outside the seal: nothing could be sealed.
 pub(crate) async fn answer(calls: &Calls, function: FunctionId, sealed: &[u8]) -> Result<Vec<u8>, Problem> {
+    let metrics = &calls.context.metrics;
+    let started = Instant::now();
     let (plain, sealer) = calls.context.keys.ohttp.open_request(sealed).map_err(|error| seal_problem(&error))?;
+    metrics.open_microseconds_total.since(started);
     let response = match inner(calls, function, plain).await {
         Ok(answer) => answered(answer),
         Err(problem) => {
-            calls.context.metrics.calls_refused_total.add(1);
+            metrics.calls_refused_total.add(1);
             problem_response(&problem)
         }
     };
+    let started = Instant::now();
     let plain = response.encode().map_err(|error| Problem::new(ProblemKind::Internal, error.to_string()))?;
-    sealer.seal(&mut rand::rng(), &plain).map_err(|error| Problem::new(ProblemKind::Internal, error.to_string()))
+    let sealed = sealer.seal(&mut rand::rng(), &plain);
+    metrics.open_microseconds_total.since(started);
+    sealed.map_err(|error| Problem::new(ProblemKind::Internal, error.to_string()))
 }
 
 async fn inner(calls: &Calls, function: FunctionId, plain: Vec<u8>) -> Result<Answer, Problem> {

@@ -82,11 +82,7 @@ impl Worker {
             functions: functions.clone(),
             nonces: Arc::new(Nonces::new(NONCES)),
         };
-        let surface = Surface {
-            calls: calls.clone(),
-            logs: Arc::new(config.folder.join("log")),
-            places: Arc::new(Semaphore::new(config.limits.calls)),
-        };
+        let surface = Surface { calls: calls.clone(), places: Arc::new(Semaphore::new(config.limits.calls)) };
         let mut tasks = JoinSet::new();
         tasks.spawn(async move {
             if let Err(error) = axum::serve(listener, router(surface)).await {

@@ -16,6 +16,7 @@ use crate::network::{Network, call, json, now, problem};
 async fn a_function_lives() {
     let network = Network::start().await;
     let worker = network.worker(0).await;
+    let worker_account = worker.account();
     let function = network.deploy("counter", "").await;
     let anyone = network.client();
     let owner = network.owner_client();
@@ -86,6 +87,16 @@ async fn a_function_lives() {
     assert!(metrics.contains("tacit_worker_calls_total"), "{metrics}");
     assert!(http.get(format!("{base}/readyz")).send().await.unwrap().status().is_success());
     worker.stop().await;
+
+    // Receipts and logs of an earlier keyset are still there.
+    let again = network.worker(0).await;
+    let base = format!("http://{}", again.address());
+    let kept = http.get(format!("{base}/v1/receipts/{}", first.receipt().call_id)).send().await.unwrap();
+    assert_eq!(Bundle::parse(&kept.bytes().await.unwrap()).unwrap(), public);
+    let note =
+        http.get(format!("{base}/log/{}/checkpoint", worker_account)).send().await.unwrap().text().await.unwrap();
+    assert_eq!(Checkpoint::verify(&note, &origin, &key).unwrap().size, checkpoint.size);
+    again.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
