@@ -12,6 +12,7 @@ mod root;
 pub mod samples;
 pub mod sweep;
 mod verified;
+mod wanted;
 
 pub use error::{AttestError, PolicyError};
 pub use evidence::{
@@ -24,6 +25,7 @@ pub use root::{ExtraRoot, Vendor, VendorRoot, root_id};
 use tacit_types::UnixTime;
 pub use tacit_types::eip712::Platform;
 pub use verified::{Confidence, HardwareClass, TcbStatus, VerifiedEvidence};
+pub use wanted::{PckAuthority, ReportedTcb, Wanted};
 
 /// Verifies evidence: signatures, chain, dates and revocation at `now`, then the policy.
 ///

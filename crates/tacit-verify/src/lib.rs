@@ -7,6 +7,7 @@ mod error;
 mod evidence;
 mod json;
 mod judge;
+mod peer;
 mod report;
 mod worker;
 
@@ -16,5 +17,6 @@ pub use error::VerifyError;
 pub use evidence::verify_evidence;
 pub use json::verify_json;
 pub use judge::Judge;
+pub use peer::{MAX_STATEMENT, PeerStatement, VerifiedPeer, verify_peer};
 pub use report::{Report, Step, StepName, TimeProof, Verdict};
 pub use worker::{CertifiedWorker, VerifiedWorker};
