@@ -7,6 +7,7 @@ pub mod contracts;
 pub mod error;
 pub mod functions;
 pub mod ledger;
+mod nonces;
 pub mod proof;
 pub mod requests;
 pub mod workers;

@@ -1,7 +1,21 @@
 //! Transactions: one sender, rising nonces, resubmission, one outcome per intent.
+//!
+//! An intent is one thing that a caller wants done. The transactions made of it exclude each other at any moment, because
+//! they share one nonce and a chain takes one transaction for each. Another nonce is taken in one case only: the old one is
+//! spent in a *final* block, and none of the intent's transactions is in the chain. Then a stranger's transaction spent it
+//! (a second process of this account, whose fee was higher), and none of ours can ever be mined.
+//!
+//! ```text
+//!          submit                     a receipt, mined or final as asked
+//!   Free ─────────► Out (one nonce) ──────────────────────────────────────► done
+//!     ▲              │  ▲ │ lost: the same bytes again; stuck: the same nonce, a higher fee;
+//!     │              │  └─┘ a gap below it: a transaction that does nothing fills the gap
+//!     └──────────────┘
+//!       the nonce is spent in a final block, by none of ours
+//! ```
 
 use std::{
-    hash::{BuildHasher, Hasher},
+    hash::{BuildHasher, Hasher, RandomState},
     sync::Arc,
     time::Duration,
 };
@@ -16,12 +30,13 @@ use alloy::{
     sol_types::SolCall,
 };
 use tacit_types::{Address, Digest, signature::SigningKey};
-use tokio::{
-    sync::Mutex,
-    time::{Instant, sleep},
-};
+use tokio::time::{Instant, sleep};
 
-use crate::{error::LedgerError, ledger::Ledger};
+use crate::{
+    error::LedgerError,
+    ledger::Ledger,
+    nonces::{Account, HeldNonce},
+};
 
 /// When a write is reported as done.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -46,33 +61,56 @@ pub struct Outcome {
     pub(crate) logs: Vec<Log>,
 }
 
-/// Sends transactions of one account. Clones share the account's nonce; two writers of one account in two processes do
-/// not, and then retry on a nonce that the other took.
+/// Sends transactions of one account. Clones share what they know of its nonces; writers of one account in two processes do
+/// not, and then each goes on under another nonce when the other took the one that it wanted.
 #[derive(Clone)]
 pub struct Writer {
     ledger: Ledger,
     wallet: EthereumWallet,
     address: Address,
-    nonce: Arc<Mutex<Option<u64>>>,
+    account: Arc<Account>,
     confirmation: Confirmation,
     patience: Duration,
-    /// Added to fees, in the smallest coin, so that two writers of one account never make the same transaction by chance.
-    mark: u128,
 }
 
-/// A transaction under way: the same nonce under one or more hashes.
-struct Pending {
+/// Where an intent is.
+enum State {
+    /// None of its transactions can ever be mined; there may have been some under a nonce that a stranger spent.
+    Free,
+    /// Its transactions, all under one nonce, may be mined at any time.
+    Out(Box<Out>),
+}
+
+/// The transactions of an intent that may still be mined: one nonce under one or more fees.
+struct Out {
+    nonce: HeldNonce,
     request: TransactionRequest,
     raw: Vec<u8>,
     hashes: Vec<B256>,
-    /// When the chain last took it; nothing if that is not known.
-    submitted: Option<Instant>,
+    /// When this fee was first sent.
+    priced: Instant,
+    /// When the newest bytes were last sent; nothing if it is not known that they arrived.
+    sent: Option<Instant>,
+    /// When the account's nonces were last compared.
+    compared: Instant,
+    /// The lowest nonce that the chain waits for below this one, and since when.
+    gap: Option<(u64, Instant)>,
 }
 
-impl Pending {
+impl Out {
     fn newest(&self) -> Digest {
         self.hashes.last().copied().unwrap_or_default().into()
     }
+}
+
+/// What the chain says about an intent that is out.
+enum Seen {
+    /// A receipt, as deep in the chain as was asked for.
+    Done(Box<TransactionReceipt>),
+    /// Nothing yet.
+    Waiting,
+    /// A stranger's transaction spent the nonce in a final block.
+    Replaced,
 }
 
 impl Ledger {
@@ -87,16 +125,23 @@ impl Ledger {
             ledger: self.clone(),
             address: signer.address().into(),
             wallet: EthereumWallet::from(signer),
-            nonce: Arc::default(),
+            account: Arc::default(),
             confirmation: Confirmation::Final,
             patience: Duration::from_secs(120),
-            mark: u128::from(std::hash::RandomState::new().build_hasher().finish() % 1_000_000),
         })
     }
 }
 
 impl Writer {
-    const RESUBMIT_AFTER: Duration = Duration::from_secs(15);
+    /// A transaction that the chain has, and does not mine for so long, gets a higher fee.
+    const RAISE_AFTER: Duration = Duration::from_secs(15);
+    /// How often bytes that seem to be lost are sent again.
+    const RESEND_AFTER: Duration = Duration::from_secs(2);
+    /// How often the account's nonces are compared while there is no receipt.
+    const COMPARE_AFTER: Duration = Duration::from_millis(500);
+    /// A nonce below one of ours that nobody cares for is given so long to appear.
+    const FILL_AFTER: Duration = Duration::from_secs(5);
+    /// Nonces tried while others take them.
     const ATTEMPTS: usize = 100;
 
     /// Reports transactions as done at this point.
@@ -128,11 +173,7 @@ impl Writer {
     /// # Errors
     /// When the chain cannot be reached.
     pub async fn next_nonce(&self) -> Result<u64, LedgerError> {
-        let known = *self.nonce.lock().await;
-        match known {
-            Some(nonce) => Ok(nonce),
-            None => self.fetch_nonce().await,
-        }
+        Ok(self.account.next_from(self.fetch_next().await?))
     }
 
     /// Sends coins.
@@ -189,41 +230,69 @@ impl Writer {
         }
     }
 
-    async fn send(&self, request: TransactionRequest) -> Result<Outcome, LedgerError> {
-        let request = self.prepare(request).await?;
-        let mut pending = self.submit(request).await?;
+    async fn send(&self, intent: TransactionRequest) -> Result<Outcome, LedgerError> {
+        let mut state = State::Out(Box::new(self.submit(&intent).await?));
         let until = Instant::now() + self.patience;
         let mut pause = Pause::default();
         loop {
-            match self.look(&mut pending).await {
-                Ok(Some(receipt)) => return finished(receipt),
-                Ok(None) => self.in_time(pending.newest(), until)?,
-                // The transaction is out: the chain may come back.
-                Err(error) if error.is_unreachable() && Instant::now() < until => {}
-                Err(error) => {
-                    *self.nonce.lock().await = None;
-                    return Err(error);
-                }
+            let error = match &mut state {
+                State::Free => match self.submit(&intent).await {
+                    Ok(out) => {
+                        state = State::Out(Box::new(out));
+                        continue;
+                    }
+                    Err(error) if error.is_unreachable() => error,
+                    // Nothing of the intent is out, so this is its outcome.
+                    Err(error) => return Err(error),
+                },
+                State::Out(out) => match self.look(out).await {
+                    Ok(Seen::Done(receipt)) => return finished(*receipt),
+                    Ok(Seen::Replaced) => {
+                        tracing::info!(nonce = out.nonce.number(), "another writer of this account used the nonce");
+                        state = State::Free;
+                        continue;
+                    }
+                    Ok(Seen::Waiting) => LedgerError::NotFinal { hash: out.newest(), seconds: self.patience.as_secs() },
+                    // It is out, and no failure to ask about it undoes that.
+                    Err(error) => error,
+                },
+            };
+            if Instant::now() >= until {
+                return Err(error);
             }
             pause.wait().await;
         }
     }
 
-    /// The receipt, if the transaction is done; sends it again if it seems to be lost or stuck.
-    async fn look(&self, pending: &mut Pending) -> Result<Option<TransactionReceipt>, LedgerError> {
-        if let Some(receipt) = self.any_receipt(&pending.hashes).await? {
+    /// What the chain says; does for the transactions what can be done without ever making two outcomes of one intent.
+    async fn look(&self, out: &mut Out) -> Result<Seen, LedgerError> {
+        if let Some(receipt) = self.any_receipt(&out.hashes).await? {
             let block = receipt.block_number.unwrap_or(u64::MAX);
             let done = match self.confirmation {
                 Confirmation::Mined => true,
                 // The receipt is read again each time, so a block that was replaced meanwhile does not count.
                 Confirmation::Final => self.ledger.finalized().await?.number >= block,
             };
-            return Ok(done.then_some(receipt));
+            return Ok(if done { Seen::Done(Box::new(receipt)) } else { Seen::Waiting });
         }
-        if pending.submitted.is_none_or(|time| time.elapsed() >= Self::RESUBMIT_AFTER) {
-            self.resubmit(pending).await?;
+        if out.compared.elapsed() < Self::COMPARE_AFTER {
+            return Ok(Seen::Waiting);
         }
-        Ok(None)
+        out.compared = Instant::now();
+        let nonce = out.nonce.number();
+        if self.fetch_spent().await? > nonce {
+            // Asked after the count: if it was one of ours that spent the nonce, its receipt is there by now.
+            let ours = self.any_receipt(&out.hashes).await?.is_some();
+            return Ok(if ours { Seen::Waiting } else { Seen::Replaced });
+        }
+        let next = self.fetch_next().await?;
+        self.mind_the_gap(out, next).await;
+        if out.priced.elapsed() >= Self::RAISE_AFTER {
+            self.raise(out).await?;
+        } else if next <= nonce && out.sent.is_none_or(|time| time.elapsed() >= Self::RESEND_AFTER) {
+            self.resend(out).await?;
+        }
+        Ok(Seen::Waiting)
     }
 
     /// Fills in what signing needs. Estimating the gas runs the transaction, so a refusal shows here, decoded.
@@ -237,81 +306,112 @@ impl Writer {
             .ledger
             .ask("eth_estimateGas", async { provider.estimate_gas(simulated).block(BlockId::latest()).await })
             .await?;
+        // So that two writers of one account hardly ever make the same transaction by chance; in the smallest coin.
+        let mark = u128::from(RandomState::new().build_hasher().finish() % 1_000_000);
         Ok(request
             .with_chain_id(chain_id)
             .with_gas_limit(gas + gas / 5)
-            .with_max_fee_per_gas(fees.max_fee_per_gas + self.mark)
-            .with_max_priority_fee_per_gas(fees.max_priority_fee_per_gas + self.mark))
+            .with_max_fee_per_gas(fees.max_fee_per_gas + mark)
+            .with_max_priority_fee_per_gas(fees.max_priority_fee_per_gas + mark))
     }
 
-    /// Gives the transaction the next nonce and sends it. Sending is one at a time, so nonces reach the chain in order.
-    async fn submit(&self, request: TransactionRequest) -> Result<Pending, LedgerError> {
-        let mut next = self.nonce.lock().await;
-        let mut attempt = 0;
+    /// Makes a transaction of the intent under the next nonce and sends it.
+    async fn submit(&self, intent: &TransactionRequest) -> Result<Out, LedgerError> {
+        let request = self.prepare(intent.clone()).await?;
+        let _order = self.account.order().await;
+        let mut least = 0;
+        let mut attempts = Self::ATTEMPTS;
         loop {
-            attempt += 1;
-            let nonce = match *next {
-                Some(nonce) => nonce,
-                None => self.fetch_nonce().await?,
-            };
-            let request = request.clone().with_nonce(nonce);
+            attempts -= 1;
+            let nonce = self.account.hold_from(self.fetch_next().await?.max(least));
+            let request = request.clone().with_nonce(nonce.number());
             let (raw, hash) = self.sign(request.clone()).await?;
-            match self.broadcast(&raw).await {
-                Ok(()) => {
-                    *next = Some(nonce + 1);
-                    return Ok(Pending { request, raw, hashes: vec![hash], submitted: Some(Instant::now()) });
-                }
+            let now = Instant::now();
+            let sent = match self.broadcast(&raw).await {
+                Ok(()) => Some(now),
                 // It may or may not have arrived: it keeps its nonce and is sent again until the chain says.
-                Err(LedgerError::Unreachable { .. }) => {
-                    *next = Some(nonce + 1);
-                    return Ok(Pending { request, raw, hashes: vec![hash], submitted: None });
+                Err(LedgerError::Unreachable { .. }) => None,
+                // A stranger's transaction has the nonce. One that the chain knows "already" is a stranger's too, the very
+                // same by chance, for this one was never sent before: it counts for the stranger's intent alone.
+                Err(LedgerError::Rpc { message, .. }) if attempts > 0 && is_nonce_taken(&message) => {
+                    least = nonce.number() + 1;
+                    continue;
                 }
-                // Another process of this account used the nonce (for the very same transaction, even), or the chain went
-                // back: ask the chain.
-                Err(LedgerError::Rpc { message, .. }) if attempt < Self::ATTEMPTS && is_nonce_taken(&message) => {
-                    *next = None;
-                    sleep(Duration::from_millis(5)).await;
-                }
-                Err(error) => {
-                    *next = None;
-                    return Err(error);
-                }
-            }
+                Err(error) => return Err(error),
+            };
+            return Ok(Out { nonce, request, raw, hashes: vec![hash], priced: now, sent, compared: now, gap: None });
         }
     }
 
-    /// Sends the same intent again under the same nonce: as it is if the chain lost it, else with a higher fee.
-    async fn resubmit(&self, pending: &mut Pending) -> Result<(), LedgerError> {
-        let known = pending.submitted.replace(Instant::now()).is_some();
-        match self.broadcast(&pending.raw).await {
-            Ok(()) => return Ok(()),
-            Err(error) if error.is_unreachable() => {
-                pending.submitted = None;
-                return Err(error);
-            }
-            // The chain has it after all.
-            Err(_) if !known => return Ok(()),
-            Err(_) => {}
-        }
-        let raised = |fee: Option<u128>| fee.map_or(1, |fee| fee + fee / 4 + 1);
-        let request = pending
-            .request
-            .clone()
-            .with_max_fee_per_gas(raised(pending.request.max_fee_per_gas))
-            .with_max_priority_fee_per_gas(raised(pending.request.max_priority_fee_per_gas));
-        let (raw, hash) = self.sign(request.clone()).await?;
-        match self.broadcast(&raw).await {
+    /// Sends the newest bytes again.
+    async fn resend(&self, out: &mut Out) -> Result<(), LedgerError> {
+        match self.broadcast(&out.raw).await {
             Ok(()) => {
-                tracing::info!(%hash, "transaction sent again with a higher fee");
-                pending.hashes.push(hash);
-                pending.raw = raw;
-                pending.request = request;
+                tracing::info!(hash = %out.newest(), "transaction sent again");
+                out.sent = Some(Instant::now());
                 Ok(())
             }
-            // It was mined meanwhile, or the node wants a still higher fee: the next round will tell.
-            Err(LedgerError::Rpc { .. }) => Ok(()),
-            Err(error) => Err(error),
+            // The chain has it after all, or has another one for the nonce: the next rounds will tell.
+            Err(LedgerError::Rpc { .. }) => {
+                out.sent = Some(Instant::now());
+                Ok(())
+            }
+            Err(error) => {
+                out.sent = None;
+                Err(error)
+            }
         }
+    }
+
+    /// Offers a higher fee for the same intent under the same nonce.
+    async fn raise(&self, out: &mut Out) -> Result<(), LedgerError> {
+        let raised = |fee: Option<u128>| fee.map_or(1, |fee| fee + fee / 4 + 1);
+        let request = out
+            .request
+            .clone()
+            .with_max_fee_per_gas(raised(out.request.max_fee_per_gas))
+            .with_max_priority_fee_per_gas(raised(out.request.max_priority_fee_per_gas));
+        let (raw, hash) = self.sign(request.clone()).await?;
+        // Noted before it is sent: a broadcast that fails may have arrived all the same.
+        out.hashes.push(hash);
+        (out.raw, out.request) = (raw, request);
+        out.priced = Instant::now();
+        out.sent = None;
+        self.resend(out).await
+    }
+
+    /// Notices a nonce below this one that the chain waits for and that no intent of this process cares for (its intent was
+    /// given up, and the chain lost its transaction), and fills it. The filler does nothing, so it cannot be an outcome of
+    /// any intent; should the nonce have an owner in another process after all, that one goes on under another nonce.
+    async fn mind_the_gap(&self, out: &mut Out, next: u64) {
+        if next >= out.nonce.number() || self.account.is_held(next) {
+            out.gap = None;
+            return;
+        }
+        match out.gap {
+            Some((gap, since)) if gap == next => {
+                if since.elapsed() >= Self::FILL_AFTER {
+                    out.gap = None;
+                    match self.fill(next).await {
+                        Ok(()) => tracing::info!(nonce = next, "filled a gap in the nonces of this account"),
+                        Err(error) => tracing::debug!(nonce = next, %error, "a gap in the nonces stays for now"),
+                    }
+                }
+            }
+            _ => out.gap = Some((next, Instant::now())),
+        }
+    }
+
+    async fn fill(&self, gap: u64) -> Result<(), LedgerError> {
+        let own = AlloyAddress::from(self.address);
+        let request = self.prepare(TransactionRequest::default().to(own).value(U256::ZERO)).await?;
+        let _order = self.account.order().await;
+        if self.account.next_from(self.fetch_next().await?) != gap {
+            // It was filled meanwhile.
+            return Ok(());
+        }
+        let (raw, _) = self.sign(request.with_nonce(gap)).await?;
+        self.broadcast(&raw).await
     }
 
     async fn sign(&self, request: TransactionRequest) -> Result<(Vec<u8>, B256), LedgerError> {
@@ -323,13 +423,23 @@ impl Writer {
         self.ledger.ask("eth_sendRawTransaction", self.ledger.provider().send_raw_transaction(raw)).await.map(|_| ())
     }
 
-    async fn fetch_nonce(&self) -> Result<u64, LedgerError> {
+    /// The first nonce that is neither mined nor ready in the node's pool. A node that shows nothing of its pool gives the
+    /// first one that is not mined.
+    async fn fetch_next(&self) -> Result<u64, LedgerError> {
+        self.fetch_count(BlockId::pending()).await
+    }
+
+    /// How many transactions of the account are final: the nonces below are spent for ever.
+    async fn fetch_spent(&self) -> Result<u64, LedgerError> {
+        let block = self.ledger.finalized().await?;
+        self.fetch_count(BlockId::hash(block.hash.into())).await
+    }
+
+    async fn fetch_count(&self, block: BlockId) -> Result<u64, LedgerError> {
         let account = AlloyAddress::from(self.address);
         let provider = self.ledger.provider();
         self.ledger
-            .ask("eth_getTransactionCount", async {
-                provider.get_transaction_count(account).block_id(BlockId::pending()).await
-            })
+            .ask("eth_getTransactionCount", async { provider.get_transaction_count(account).block_id(block).await })
             .await
     }
 
@@ -355,9 +465,13 @@ impl Writer {
     }
 }
 
-/// Whether a node's words mean that the nonce belongs to another transaction.
+/// Whether a node's words mean that the nonce belongs to another transaction. Geth, Reth, Erigon, Besu, Nethermind and anvil
+/// each have words of their own.
 fn is_nonce_taken(message: &str) -> bool {
-    ["nonce", "already", "underpriced"].iter().any(|word| message.contains(word))
+    let message = message.to_ascii_lowercase();
+    ["nonce too low", "oldnonce", "already", "known transaction", "replacement"]
+        .iter()
+        .any(|word| message.contains(word))
 }
 
 fn finished(receipt: TransactionReceipt) -> Result<Outcome, LedgerError> {
@@ -387,5 +501,34 @@ impl Pause {
     async fn wait(&mut self) {
         sleep(self.0).await;
         self.0 = (self.0 * 3 / 2).min(Duration::from_millis(500));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nodes_say_in_many_words_that_a_nonce_is_taken() {
+        for taken in [
+            "nonce too low: next nonce 5, tx nonce 4",
+            "replacement transaction underpriced",
+            "already known",
+            "transaction already imported",
+            "Known transaction",
+            "Nonce too low",
+            "OldNonce, Current nonce: 5",
+            "ReplacementNotAllowed",
+        ] {
+            assert!(is_nonce_taken(taken), "{taken}");
+        }
+        for other in [
+            "transaction underpriced",
+            "nonce too high",
+            "insufficient funds for gas * price + value",
+            "txpool is full",
+        ] {
+            assert!(!is_nonce_taken(other), "{other}");
+        }
     }
 }

@@ -9,7 +9,7 @@ use tacit_types::{Address, ClusterId, deployment::Finality};
 
 use crate::fixture::{Cluster, ETHER, FINALIZED, key, start_anvil};
 
-fn kill(pid: u32) {
+pub fn kill(pid: u32) {
     kill_process(Pid::from_raw(i32::try_from(pid).unwrap()).unwrap(), Signal::KILL).unwrap();
 }
 

@@ -9,3 +9,4 @@ mod functions;
 mod gas;
 mod requests;
 mod workers;
+mod writer;
