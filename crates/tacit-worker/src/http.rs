@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use axum::{
     Router,
-    body::Body,
+    body::{Body, HttpBody as _},
     extract::{Path, State},
     http::{HeaderMap, HeaderValue, StatusCode, header},
     response::{IntoResponse, Response},
@@ -219,6 +219,11 @@ fn place(surface: &Surface) -> Result<tokio::sync::OwnedSemaphorePermit, Problem
 
 /// Reads a request's body: bounded in bytes and time.
 async fn read(body: Body) -> Result<Bytes, Problem> {
+    let too_large = || Problem::new(ProblemKind::TooLarge, format!("at most {} bytes", limits::MAX_REQUEST));
+    // Said before anything is read: a client that is still sending may lose the connection before it reads why.
+    if body.size_hint().lower() > limits::MAX_REQUEST as u64 {
+        return Err(too_large());
+    }
     let read = tokio::time::timeout(BODY_TIMEOUT, axum::body::to_bytes(body, limits::MAX_REQUEST)).await;
     match read {
         Ok(Ok(bytes)) => Ok(bytes),
@@ -226,8 +231,7 @@ async fn read(body: Body) -> Result<Bytes, Problem> {
             let mut cause: Option<&dyn std::error::Error> = Some(&error);
             while let Some(current) = cause {
                 if current.is::<http_body_util::LengthLimitError>() {
-                    let detail = format!("at most {} bytes", limits::MAX_REQUEST);
-                    return Err(Problem::new(ProblemKind::TooLarge, detail));
+                    return Err(too_large());
                 }
                 cause = current.source();
             }
