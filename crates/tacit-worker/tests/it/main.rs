@@ -5,5 +5,6 @@
 mod calls;
 mod chain;
 mod failures;
+mod full_disk;
 mod network;
 mod take_over;

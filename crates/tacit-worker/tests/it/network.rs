@@ -11,7 +11,7 @@ use tacit_api::{
     gatekeeper::{GatekeeperStatus, STATUS},
 };
 use tacit_attest::{Policy, Preset};
-use tacit_client::{Answer, CallRequest, Client, ClientError, Package};
+use tacit_client::{Answer, CallRequest, Candidate, Client, ClientError, Entry, Package};
 use tacit_gatekeeper::{
     Clock, Config, Gatekeeper, GatekeeperClient,
     ceremony::{self, Template},
@@ -39,7 +39,9 @@ const ETHER: u128 = 1_000_000_000_000_000_000;
 const GATEKEEPERS: usize = 4;
 const WORKERS: usize = 2;
 /// Seconds that a function waits for another worker when its worker dies.
-pub const LEASE: u64 = 5;
+const LEASE: u64 = 5;
+/// A lease that does not lapse on a machine that is too busy to renew it for a while. A worker that is stopped gives it back.
+pub const LONG_LEASE: u64 = 30;
 
 /// What the tests call.
 pub const MODULE: &str = r#"
@@ -53,6 +55,9 @@ export async function total() { return { total: (await state.get("total")) ?? 0 
 export async function writes() { await state.set("total", 0); return null; }
 export async function fail() { await state.set("total", -1); throw new TypeError("as asked"); }
 export async function spin() { for (;;) {} }
+export async function hoard() { const kept = []; for (;;) kept.push(new Uint8Array(1 << 20)); }
+export async function recurse() { const down = (n) => 1 + down(n + 1); return down(0); }
+export async function length(input) { return JSON.stringify(input).length; }
 export async function secret() { return { key: (await secrets.get("API_KEY")) ?? null }; }
 export async function who() { return { caller: request.caller ?? null }; }
 export async function answer(input) { await state.set("answered", ((await state.get("answered")) ?? 0) + 1); return { doubled: input.x * 2 }; }
@@ -83,7 +88,7 @@ pub fn manifest(name: &str, more: &str) -> Manifest {
         kind = "query"
         [limits]
         fuel = "200M"
-        timeout = "20s"
+        timeout = "60s"
         [secrets]
         names = ["API_KEY"]
         [trust]
@@ -234,6 +239,13 @@ impl Network {
         self.worker_with(self.config(index)).await
     }
 
+    /// The same for tests in which it must keep what it holds.
+    pub async fn steady_worker(&self, index: usize) -> Worker {
+        let mut config = self.config(index);
+        config.limits.lease_seconds = LONG_LEASE;
+        self.worker_with(config).await
+    }
+
     pub async fn worker_with(&self, config: WorkerConfig) -> Worker {
         let worker = Worker::start(config).await.unwrap();
         tokio::time::timeout(Duration::from_secs(60), worker.certified()).await.expect("admitted");
@@ -304,6 +316,16 @@ pub fn operator(worker: usize) -> SigningKey {
     SigningKey::from_bytes(&[0x21 + worker as u8; 32]).unwrap()
 }
 
+/// Sends bytes on a connection of their own and gives back what comes until it is closed.
+pub async fn raw(address: std::net::SocketAddr, request: &[u8]) -> String {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    let mut stream = tokio::net::TcpStream::connect(address).await.unwrap();
+    stream.write_all(request).await.unwrap();
+    let mut answer = Vec::new();
+    let _ = tokio::time::timeout(Duration::from_secs(60), stream.read_to_end(&mut answer)).await;
+    String::from_utf8_lossy(&answer).into_owned()
+}
+
 /// Tries until there is something, at most for a minute.
 pub async fn eventually<T>(what: &str, mut attempt: impl AsyncFnMut() -> Option<T>) -> T {
     let until = Instant::now() + Duration::from_secs(60);
@@ -325,6 +347,24 @@ pub async fn call(client: &Client, function: FunctionId, method: &str, body: Val
 /// The JSON of a call's response.
 pub async fn json(client: &Client, function: FunctionId, method: &str, body: Value) -> Value {
     serde_json::from_slice(call(client, function, method, body).await.response()).unwrap()
+}
+
+/// A worker as the gateway tells of it.
+pub async fn candidate(client: &Client, worker: &Worker, function: FunctionId) -> Candidate {
+    eventually("the worker is known", async || {
+        let workers = client.fetch_workers(function).await.ok()?;
+        workers.iter().find(|candidate| candidate.address() == worker.account()).cloned()
+    })
+    .await
+}
+
+/// Straight to one worker, once, whatever it says. A client asks others too, goes on until its deadline, and what it hears
+/// last then depends on how busy the machine is.
+pub async fn ask_once(client: &Client, candidate: &Candidate, request: &CallRequest) -> Result<Answer, Problem> {
+    let entry = Entry::worker(&candidate.endpoint);
+    let prepared = client.prepare(request, candidate.clone(), now().plus(60)).unwrap();
+    let sealed = client.send(request.function, &prepared, &entry, Duration::from_secs(60)).await.map_err(problem)?;
+    prepared.open(&sealed).and_then(|opened| client.verify_answer(request, opened)).map_err(problem)
 }
 
 /// The problem that a call ends with, the last one if it was tried more than once.
