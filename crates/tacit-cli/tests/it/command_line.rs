@@ -99,3 +99,20 @@ fn a_key_in_the_environment_is_read_and_never_printed() {
         .exits(1);
     assert!(run.err.contains("TACIT_KEY") && !run.err.contains("1f00d"), "{}", run.err);
 }
+
+#[test]
+fn a_manifest_with_a_key_that_nobody_knows_is_refused_by_that_key() {
+    let tool = Tool::new();
+    tool.run(&["new", "hello"]).exits(0);
+    let path = tool.path().join("hello/tacit.toml");
+    let manifest = std::fs::read_to_string(&path).unwrap();
+    let deployment = concat!(env!("CARGO_MANIFEST_DIR"), "/../../vectors/golden.deployment.json");
+    tool.run(&["context", "add", "golden", "--deployment", deployment]).exits(0);
+    tool.run(&["context", "use", "golden"]).exits(0);
+    for (more, key) in [("[upgrade]\nfrozzen = true\n", "frozzen"), ("[lease]\nseconds = 1\n", "lease")] {
+        std::fs::write(&path, format!("{manifest}\n{more}")).unwrap();
+        let run = tool.run(&["deploy", "hello"]).exits(1);
+        assert!(run.err.contains(key) && run.err.contains("tacit.toml"), "{}", run.err);
+        assert_eq!(run.out, "");
+    }
+}

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod command_line;
+mod kills;
 mod meddler;
 mod network;
 mod tool;
