@@ -1,8 +1,14 @@
 //! Everything that CI checks, in one list.
 
-use std::{path::Path, process::Command};
+use std::{
+    collections::BTreeSet,
+    io::{BufRead as _, BufReader},
+    path::Path,
+    process::{Command, Stdio},
+};
 
 use anyhow::{Context, Result, bail};
+use serde_json::Value;
 
 use crate::{
     evidence, guests,
@@ -14,15 +20,6 @@ use crate::{
 pub const PURE: [&str; 6] =
     ["tacit-types", "tacit-attest", "tacit-envelope", "tacit-receipt", "tacit-threshold", "tacit-verify"];
 
-/// Tests of whole networks whose outcome still depends on how busy the machine is. They run in `make test-long` until it no
-/// longer does; CHANGELOG.md names them as a known limitation.
-const UNSETTLED: [&str; 4] = [
-    "bad_input_is_refused_by_name",
-    "copies_and_old_disks_are_silent",
-    "deploy_call_verify_and_every_way_to_be_refused",
-    "without_the_chain_held_functions_are_served",
-];
-
 /// Runs every check; `long` adds the full kill, soak and fuzz runs.
 pub fn run(root: &Path, long: bool) -> Result<()> {
     let mut report = Report::default();
@@ -32,19 +29,12 @@ pub fn run(root: &Path, long: bool) -> Result<()> {
     report.step("real evidence for the tests", || evidence::run(root));
     report.step("guest images", || guests::run(root));
     report.step("contracts: forge test, gas snapshot, committed ABI", || contracts(root));
-    report.step("build all tests, with clippy", || {
-        execute(&mut with_clippy(command(root, "cargo", &["test", "--release", "--workspace", "--locked", "--no-run"])))
-    });
+    report.step("build all tests, with clippy, without a warning", || build_tests(root));
     report.step("Rust tests", || {
         let mut tests =
             command(root, "cargo", &["test", "--release", "--workspace", "--locked", "--no-fail-fast", "--"]);
         if long {
             tests.env("TACIT_TEST_LONG", "1");
-        } else {
-            for name in UNSETTLED {
-                eprintln!("   only in make test-long: {name}");
-                tests.args(["--skip", name]);
-            }
         }
         execute(&mut with_clippy(tests))
     });
@@ -61,6 +51,54 @@ pub fn run(root: &Path, long: bool) -> Result<()> {
     report.step("make demo", || execute(&mut command(root, "make", &["demo"])));
     report.step("generated files are clean", || clean(root));
     report.finish()
+}
+
+/// Builds every test and fails if the compiler or clippy has a warning about our crates.
+fn build_tests(root: &Path) -> Result<()> {
+    let arguments = ["test", "--release", "--workspace", "--locked", "--no-run", "--message-format=json"];
+    without_warnings(&mut with_clippy(command(root, "cargo", &arguments)))
+}
+
+/// Runs a build that speaks JSON. Cargo says again what it was told of a crate that it need not build again, and reading its
+/// words changes no crate's fingerprint, as flags for the compiler would.
+fn without_warnings(build: &mut Command) -> Result<()> {
+    let mut build = build.stdout(Stdio::piped()).spawn().context("could not start cargo")?;
+    let words = build.stdout.take().context("cargo has no output")?;
+    let mut warnings = BTreeSet::new();
+    for line in BufReader::new(words).lines() {
+        // A crate and its unit tests are two builds of the same lines: each warning is shown once.
+        if let Some((level, text)) = diagnostic(&line?)
+            && (level != "warning" || warnings.insert(text.clone()))
+        {
+            eprintln!("{text}");
+        }
+    }
+    let status = build.wait()?;
+    if !status.success() {
+        bail!("the tests do not build: {status}");
+    }
+    match warnings.len() {
+        0 => Ok(()),
+        1 => bail!("1 warning, see above"),
+        count => bail!("{count} warnings, see above"),
+    }
+}
+
+/// Level and text of what the compiler says about a place in the code, from one line of Cargo's JSON.
+fn diagnostic(line: &str) -> Option<(String, String)> {
+    let message = serde_json::from_str::<Value>(line).ok()?;
+    if message["reason"] != "compiler-message" {
+        return None;
+    }
+    let message = &message["message"];
+    // The closing count of warnings has neither a place nor a lint.
+    if message["level"] == "warning"
+        && message["code"].is_null()
+        && message["spans"].as_array().is_none_or(Vec::is_empty)
+    {
+        return None;
+    }
+    Some((message["level"].as_str()?.to_owned(), message["rendered"].as_str()?.to_owned()))
 }
 
 /// Clippy takes the compiler's place for our own crates, so that dependencies compile once for checks and tests.
@@ -107,4 +145,65 @@ fn prune() -> Result<()> {
         std::fs::remove_dir_all(folder.join("release"))?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words_about_the_code_are_told_from_the_rest() {
+        let check = |line: &str, expected: Option<(&str, &str)>| {
+            let expected = expected.map(|(level, text)| (level.to_owned(), text.to_owned()));
+            assert_eq!(diagnostic(line), expected, "{line}");
+        };
+        let span = r#"[{"file_name":"src/lib.rs"}]"#;
+        check(
+            &format!(
+                r#"{{"reason":"compiler-message","message":{{"level":"warning","code":{{"code":"unused"}},"spans":{span},"rendered":"warning: x"}}}}"#
+            ),
+            Some(("warning", "warning: x")),
+        );
+        check(
+            r#"{"reason":"compiler-message","message":{"level":"error","code":{"code":"E1"},"spans":[],"rendered":"error: y"}}"#,
+            Some(("error", "error: y")),
+        );
+        check(
+            r#"{"reason":"compiler-message","message":{"level":"warning","code":null,"spans":[],"rendered":"warning: 1 warning emitted"}}"#,
+            None,
+        );
+        check(r#"{"reason":"compiler-artifact","fresh":true}"#, None);
+        check("test result: ok", None);
+    }
+
+    #[test]
+    fn a_planted_warning_fails_the_build_each_time_and_its_removal_passes() {
+        let folder = std::env::temp_dir().join(format!("tacit-planted-warning-{}", std::process::id()));
+        let source = folder.join("src/lib.rs");
+        std::fs::create_dir_all(folder.join("src")).unwrap();
+        std::fs::write(folder.join("Cargo.toml"), "[package]\nname = \"planted\"\nedition = \"2024\"\n[workspace]\n")
+            .unwrap();
+        let build = || {
+            let mut cargo = with_clippy(Command::new("cargo"));
+            cargo.args(["test", "--offline", "--no-run", "--message-format=json"]);
+            without_warnings(cargo.current_dir(&folder).env("CARGO_TARGET_DIR", folder.join("target")))
+        };
+        let check = |text: &str, expected: &str| {
+            std::fs::write(&source, text).unwrap();
+            // The second build compiles nothing: what was said before is said again.
+            for _ in 0..2 {
+                assert_eq!(build().err().map(|error| error.to_string()).unwrap_or_default(), expected, "{text}");
+            }
+        };
+        let good = "pub fn first(list: &[u8]) -> Option<u8> {\n    list.first().copied()\n}\n";
+        check(good, "");
+        // One of the compiler's, then one of clippy's.
+        check(&format!("{good}fn unused() {{}}\n"), "1 warning, see above");
+        check(&good.replace("list.first()", "list.get(0)"), "1 warning, see above");
+        check(good, "");
+        std::fs::write(&source, "pub fn broken(").unwrap();
+        assert!(build().unwrap_err().to_string().starts_with("the tests do not build"));
+        std::fs::remove_dir_all(&folder).unwrap();
+    }
 }
