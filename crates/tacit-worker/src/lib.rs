@@ -28,6 +28,7 @@ mod receipts;
 mod sealed;
 mod time;
 mod transparency;
+mod under_way;
 mod worker;
 
 pub use config::{Machine, WorkerConfig, WorkerLimits};
