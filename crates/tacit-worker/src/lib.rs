@@ -25,6 +25,7 @@ mod nonces;
 mod outcome;
 mod queries;
 mod receipts;
+mod root_key;
 mod sealed;
 mod time;
 mod transparency;
