@@ -6,4 +6,5 @@ mod calls;
 mod chain;
 mod failures;
 mod network;
+mod overdue;
 mod take_over;
