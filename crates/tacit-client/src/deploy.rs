@@ -6,7 +6,7 @@ use tacit_api::{FunctionAnswer, ProblemKind, calls, limits};
 use tacit_ledger::{At, FunctionRecord, NewVersion, Outcome, Writer};
 use tacit_types::{CodeHash, FunctionId};
 
-use crate::{CallRequest, Client, ClientError, Entry, Package};
+use crate::{CallRequest, Client, ClientError, Entry, Package, workers::is_gateway};
 
 const UPLOAD_TIMEOUT: Duration = Duration::from_secs(60);
 const LOOKUP_TIMEOUT: Duration = Duration::from_secs(5);
@@ -177,25 +177,20 @@ impl Client {
     }
 
     async fn sees(&self, function: FunctionId, code: CodeHash) -> Result<bool, ClientError> {
-        let gateway = self.first_gateway().ok_or(ClientError::NoEntry)?;
-        let mut last = None;
-        for entry in self.entries()? {
-            let Entry::Gateway(url) = entry else { continue };
-            let url = format!("{url}/f/{function}");
-            match self.http.get(&url, limits::MAX_FUNCTION_ANSWER, LOOKUP_TIMEOUT).await {
-                Ok(bytes) => {
-                    let answer: FunctionAnswer = serde_json::from_slice(&bytes)
-                        .map_err(|error| ClientError::BadAnswer { url, reason: error.to_string() })?;
-                    return Ok(answer.function.code_hash == code);
-                }
-                Err(error) => last = Some(error),
+        let ask = |entry: &Entry| {
+            let url = format!("{}/f/{function}", entry.url());
+            async move {
+                let bytes = self.http.get(&url, limits::MAX_FUNCTION_ANSWER, LOOKUP_TIMEOUT).await?;
+                let answer: FunctionAnswer = serde_json::from_slice(&bytes)
+                    .map_err(|error| ClientError::BadAnswer { url, reason: error.to_string() })?;
+                Ok(answer.function.code_hash == code)
             }
-        }
-        Err(last.unwrap_or(ClientError::BadAnswer { url: gateway, reason: "no answer".into() }))
+        };
+        self.ways.look_up(LOOKUP_TIMEOUT, is_gateway, ask).await
     }
 
     fn first_gateway(&self) -> Option<String> {
-        self.entries.iter().find_map(|entry| match entry {
+        self.ways.entries().iter().find_map(|entry| match entry {
             Entry::Gateway(url) => Some(url.clone()),
             Entry::Worker(_) => None,
         })

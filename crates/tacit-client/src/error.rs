@@ -137,6 +137,11 @@ impl ClientError {
         }
     }
 
+    /// Whether somebody was asked and said nothing in time.
+    pub(crate) fn is_silence(&self) -> bool {
+        matches!(self, Self::Unreachable { source, .. } if source.is_timeout())
+    }
+
     /// Whether trying again, perhaps elsewhere, may help.
     pub(crate) fn is_passing(&self) -> bool {
         match self {

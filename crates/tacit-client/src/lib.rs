@@ -6,16 +6,18 @@ mod deploy;
 mod error;
 mod http;
 mod package;
+mod sealed;
+mod ways;
 mod workers;
 
-pub use call::{Answer, CallRequest, OpenedAnswer, PreparedCall};
+pub use call::CallRequest;
 pub use deploy::{Deployed, Step as DeployStep};
 pub use error::ClientError;
 pub use package::{Package, PackageError};
+pub use sealed::{Answer, OpenedAnswer, PreparedCall};
 pub use workers::{Candidate, Entry};
 
 use std::{
-    collections::HashMap,
     sync::{Arc, Mutex},
     time::SystemTime,
 };
@@ -24,13 +26,15 @@ use tacit_ledger::{Addresses, Ledger};
 use tacit_types::{Address, FunctionId, UnixTime, deployment::Deployment, formats, signature::SigningKey};
 use tacit_verify::{Anchor, Judge, Verifier};
 
+use crate::{ways::Ways, workers::KnownWorkers};
+
 /// One user's view of one cluster: whom to ask, by what to judge, and who is asking.
 pub struct Client {
     verifier: Arc<Verifier>,
     http: http::Http,
-    entries: Vec<Entry>,
+    ways: Arc<Ways>,
     caller: Option<SigningKey>,
-    known: Mutex<HashMap<FunctionId, Arc<Vec<Candidate>>>>,
+    known: Mutex<KnownWorkers>,
 }
 
 impl Client {
@@ -44,7 +48,7 @@ impl Client {
         Ok(Self {
             verifier: Arc::new(verifier),
             http: http::Http::new()?,
-            entries,
+            ways: Arc::new(Ways::new(entries)),
             caller: None,
             known: Mutex::default(),
         })
@@ -67,7 +71,8 @@ impl Client {
     /// The same client, reaching the cluster through these gateways and workers, in this order.
     #[must_use]
     pub fn through(mut self, entries: Vec<Entry>) -> Self {
-        self.entries = entries;
+        self.ways = Arc::new(Ways::new(entries));
+        self.known = Mutex::default();
         self
     }
 
@@ -76,7 +81,7 @@ impl Client {
         Self {
             verifier: self.verifier.clone(),
             http: self.http.clone(),
-            entries: self.entries.clone(),
+            ways: self.ways.clone(),
             caller: None,
             known: Mutex::default(),
         }

@@ -1,6 +1,10 @@
 //! Who may serve a function: asked of gateways or workers, verified here.
 
-use std::{sync::Arc, sync::PoisonError, time::Duration};
+use std::{
+    collections::HashMap,
+    sync::{Arc, MutexGuard, PoisonError},
+    time::Duration,
+};
 
 use tacit_api::{BlobUri, FunctionAnswer, FunctionRecord, WorkerIdentity, limits, rendezvous};
 use tacit_receipt::{BundleEvidence, SignedCertificate};
@@ -14,6 +18,11 @@ use tacit_verify::{CertifiedWorker, VerifiedWorker};
 use crate::{Client, ClientError, now};
 
 const LOOKUP_TIMEOUT: Duration = Duration::from_secs(3);
+/// Functions whose workers are remembered.
+const MOST_KNOWN: usize = 4_096;
+
+/// Verified workers by function; those that one worker's own entry gave also by that entry's index.
+pub(crate) type KnownWorkers = HashMap<(FunctionId, Option<usize>), Arc<Vec<Candidate>>>;
 
 /// A way into the network.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -61,7 +70,8 @@ impl Candidate {
 
 impl Client {
     pub(crate) fn entries(&self) -> Result<&[Entry], ClientError> {
-        if self.entries.is_empty() { Err(ClientError::NoEntry) } else { Ok(&self.entries) }
+        let entries = self.ways.entries();
+        if entries.is_empty() { Err(ClientError::NoEntry) } else { Ok(entries) }
     }
 
     /// A function's registry entry, as the first gateway that answers tells it.
@@ -69,19 +79,17 @@ impl Client {
     /// # Errors
     /// As the last gateway's failure.
     pub async fn function(&self, function: FunctionId) -> Result<FunctionRecord, ClientError> {
-        let mut last = ClientError::NoEntry;
-        for entry in self.entries()? {
-            let Entry::Gateway(url) = entry else { continue };
-            let url = format!("{url}/v1/functions/{function}");
-            match self.http.get(&url, limits::MAX_IDENTITY, LOOKUP_TIMEOUT).await {
-                Ok(bytes) => match serde_json::from_slice::<FunctionRecord>(&bytes) {
-                    Ok(record) if record.id == function => return Ok(record),
-                    _ => last = ClientError::BadAnswer { url, reason: "not the function's entry".into() },
-                },
-                Err(error) => last = error,
+        let ask = |entry: &Entry| {
+            let url = format!("{}/v1/functions/{function}", entry.url());
+            async move {
+                let bytes = self.http.get(&url, limits::MAX_IDENTITY, LOOKUP_TIMEOUT).await?;
+                match serde_json::from_slice::<FunctionRecord>(&bytes) {
+                    Ok(record) if record.id == function => Ok(record),
+                    _ => Err(ClientError::BadAnswer { url, reason: "not the function's entry".into() }),
+                }
             }
-        }
-        Err(last)
+        };
+        self.ways.look_up(LOOKUP_TIMEOUT, is_gateway, ask).await
     }
 
     /// The manifest that counts for a function, checked against the registry's hash.
@@ -89,21 +97,19 @@ impl Client {
     /// # Errors
     /// [`ClientError::BadAnswer`] if no gateway has the manifest that the registry names.
     pub async fn manifest(&self, record: &FunctionRecord) -> Result<Manifest, ClientError> {
-        let wrong = |reason: &str| ClientError::BadAnswer { url: record.uri.clone(), reason: reason.into() };
+        let wrong = &|reason: &str| ClientError::BadAnswer { url: record.uri.clone(), reason: reason.into() };
         let uri: BlobUri = record.uri.parse().map_err(|_| wrong("the registry names no blobs"))?;
-        let mut last = ClientError::NoEntry;
-        for entry in self.entries()? {
-            let Entry::Gateway(url) = entry else { continue };
-            match self.http.get(&format!("{url}/v1/blobs/{}", uri.manifest), manifest::MAX_BYTES, LOOKUP_TIMEOUT).await
-            {
-                Ok(bytes) if keccak(&bytes).into_bytes() == record.manifest_hash.into_bytes() => {
-                    return Manifest::from_canonical(&bytes).map_err(|_| wrong("the registry's manifest is not one"));
+        let ask = |entry: &Entry| {
+            let url = format!("{}/v1/blobs/{}", entry.url(), uri.manifest);
+            async move {
+                let bytes = self.http.get(&url, manifest::MAX_BYTES, LOOKUP_TIMEOUT).await?;
+                if keccak(&bytes).into_bytes() != record.manifest_hash.into_bytes() {
+                    return Err(wrong("not the manifest that the registry names"));
                 }
-                Ok(_) => last = wrong("not the manifest that the registry names"),
-                Err(error) => last = error,
+                Manifest::from_canonical(&bytes).map_err(|_| wrong("the registry's manifest is not one"))
             }
-        }
-        Err(last)
+        };
+        self.ways.look_up(LOOKUP_TIMEOUT, is_gateway, ask).await
     }
 
     /// The verified workers of a function in rendezvous order, remembered from the last time.
@@ -111,36 +117,37 @@ impl Client {
     /// # Errors
     /// As [`Client::fetch_workers`].
     pub async fn workers(&self, function: FunctionId) -> Result<Arc<Vec<Candidate>>, ClientError> {
-        let known = self.known.lock().unwrap_or_else(PoisonError::into_inner).get(&function).cloned();
-        let live = |workers: &Arc<Vec<Candidate>>| workers.iter().all(|one| one.worker.certificate().is_live(now()));
-        match known.filter(live) {
+        match self.recall(function, None) {
             Some(workers) => Ok(workers),
             None => self.fetch_workers(function).await,
         }
     }
 
+    /// The verified workers that a call can be sealed to when it goes this way: a worker's own entry takes only what is sealed
+    /// to that worker.
+    pub(crate) async fn candidates(
+        &self,
+        way: usize,
+        function: FunctionId,
+    ) -> Result<Arc<Vec<Candidate>>, ClientError> {
+        match &self.entries()?[way] {
+            Entry::Gateway(_) => self.workers(function).await,
+            entry @ Entry::Worker(_) => match self.recall(function, Some(way)) {
+                Some(workers) => Ok(workers),
+                None => Ok(self.remember(function, Some(way), self.fetch_workers_from(entry, function).await?)),
+            },
+        }
+    }
+
     /// Asks for the function's workers and verifies them. The order is computed here; a gateway can hide a worker and
-    /// cannot put one first.
+    /// cannot put one first. A way that is silent is not waited for.
     ///
     /// # Errors
     /// [`ClientError::NoWorker`] if none holds under the policy; else the last entry's failure.
     pub async fn fetch_workers(&self, function: FunctionId) -> Result<Arc<Vec<Candidate>>, ClientError> {
-        let mut last = ClientError::NoEntry;
-        for entry in self.entries()? {
-            match self.fetch_workers_from(entry, function).await {
-                Ok(workers) => {
-                    let workers = Arc::new(workers);
-                    let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-                    if known.len() >= 4096 {
-                        known.clear();
-                    }
-                    known.insert(function, workers.clone());
-                    return Ok(workers);
-                }
-                Err(error) => last = error,
-            }
-        }
-        Err(last)
+        let ask = |entry| self.fetch_workers_from(entry, function);
+        let workers = self.ways.look_up(LOOKUP_TIMEOUT, |_| true, ask).await?;
+        Ok(self.remember(function, None, workers))
     }
 
     async fn fetch_workers_from(&self, entry: &Entry, function: FunctionId) -> Result<Vec<Candidate>, ClientError> {
@@ -180,9 +187,35 @@ impl Client {
         }
     }
 
-    pub(crate) fn forget_workers(&self, function: FunctionId) {
-        self.known.lock().unwrap_or_else(PoisonError::into_inner).remove(&function);
+    fn recall(&self, function: FunctionId, way: Option<usize>) -> Option<Arc<Vec<Candidate>>> {
+        let known = self.known().get(&(function, way)).cloned()?;
+        known.iter().all(|one| one.worker.certificate().is_live(now())).then_some(known)
     }
+
+    fn remember(&self, function: FunctionId, way: Option<usize>, workers: Vec<Candidate>) -> Arc<Vec<Candidate>> {
+        let workers = Arc::new(workers);
+        let mut known = self.known();
+        if known.len() >= MOST_KNOWN {
+            known.clear();
+        }
+        known.insert((function, way), Arc::clone(&workers));
+        workers
+    }
+
+    pub(crate) fn forget_workers(&self, function: FunctionId) {
+        let ways = (0..self.ways.entries().len()).map(Some);
+        let mut known = self.known();
+        ways.chain([None]).for_each(|way| _ = known.remove(&(function, way)));
+    }
+
+    fn known(&self) -> MutexGuard<'_, KnownWorkers> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Whether a way leads through a gateway.
+pub(crate) fn is_gateway(entry: &Entry) -> bool {
+    matches!(entry, Entry::Gateway(_))
 }
 
 /// The verifier's form of an identity document.

@@ -1,4 +1,8 @@
-use std::{collections::BTreeMap, ops::Range, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    ops::Range,
+    sync::Arc,
+};
 
 use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt, stream};
@@ -31,6 +35,8 @@ pub struct StateLog {
     head: Head,
     memory: Arc<Memory>,
     chain: Vec<u64>,
+    /// Key epochs whose key opened an object of the log.
+    opened: BTreeSet<u64>,
     closed: bool,
 }
 
@@ -72,6 +78,7 @@ impl StateLog {
             head: Head::ZERO,
             memory: Arc::default(),
             chain: Vec::new(),
+            opened: BTreeSet::new(),
             closed: false,
         };
         let names = log.names().await?;
@@ -189,6 +196,12 @@ impl StateLog {
         self.memory.record(call)
     }
 
+    /// Whether the key of this key epoch opened an object of the log when it was loaded: no other key does. Until then nothing
+    /// shows that the key is the function's.
+    pub fn has_opened(&self, key_epoch: u64) -> bool {
+        self.opened.contains(&key_epoch)
+    }
+
     /// Number of records that are kept whatever their number.
     pub fn pinned_records(&self) -> usize {
         self.memory.pinned_records()
@@ -297,6 +310,7 @@ impl StateLog {
                 return Err(StoreError::Altered { sequence, acknowledged });
             }
             let commit = sealed.open(&self.keys)?;
+            self.opened.insert(sealed.place.key_epoch);
             let commit = Commit::decode(&commit).map_err(|reason| StoreError::Payload { sequence, reason })?;
             self.head = sealed.head();
             self.sequence = sequence;

@@ -224,10 +224,13 @@ fn read_values(bytes: &[u8], index: u32) -> Result<BTreeMap<Subset, Zeroizing<[u
     Ok(values)
 }
 
-/// A root key and who gave values that others contradicted.
+/// A root key, how sure it is, and who gave values that others contradicted.
 pub struct Combined {
     /// The function's root key.
     pub root: FunctionRoot,
+    /// Whether t gatekeepers gave the same value of every set. At most t−1 lie, so a confirmed root is the right one; a root
+    /// that is not confirmed may be a single gatekeeper's invention, until it opens something that was sealed under the right one.
+    pub confirmed: bool,
     /// Gatekeepers whose value was outvoted by t others; nobody honest is among them.
     pub liars: Vec<u32>,
 }
@@ -235,7 +238,8 @@ pub struct Combined {
 /// Combines the partials of at least t of `count` gatekeepers.
 ///
 /// Members of one set must agree. Where they do not, the value that t of them gave is the right one, as at most t−1 lie;
-/// without such a value the sets are named and more gatekeepers must be asked.
+/// without such a value the sets are named and more gatekeepers must be asked. Agreement alone proves nothing where fewer than
+/// t speak for a set: see [`Combined::confirmed`]. Any 2t−1 honest gatekeepers confirm every set.
 ///
 /// # Errors
 /// [`ThresholdError::TooFewPartials`], [`ThresholdError::Partial`] for a partial that lacks one of its maker's sets or
@@ -263,6 +267,7 @@ pub fn combine(
     }
     let mut sum = Zeroizing::new([0u8; 32]);
     let (mut liars, mut disputed) = (Vec::new(), Vec::new());
+    let mut confirmed = true;
     for subset in &subsets {
         let given: Vec<_> =
             partials.iter().filter_map(|partial| Some((partial.index, partial.values.get(subset)?))).collect();
@@ -274,6 +279,7 @@ pub fn combine(
             .max_by_key(|(index, value)| (agreeing(value), u32::MAX - index))
             .ok_or(ThresholdError::TooFewPartials { needed: threshold, found: partials.len() as u32 })?;
         let support = agreeing(best);
+        confirmed &= support >= threshold as usize;
         if support < given.len() {
             if support < threshold as usize {
                 disputed.push(subset.mask());
@@ -293,7 +299,7 @@ pub fn combine(
     }
     liars.sort_unstable();
     liars.dedup();
-    Ok(Combined { root: FunctionRoot::extract(cluster, function, key_epoch, &sum), liars })
+    Ok(Combined { root: FunctionRoot::extract(cluster, function, key_epoch, &sum), confirmed, liars })
 }
 
 /// The root key of one function in one key epoch. Wiped when dropped; has no `Debug`.
@@ -327,6 +333,12 @@ impl KeyUse<'_> {
             Self::Vrf => ("vrf", ""),
             Self::Export(label) => ("export", label),
         }
+    }
+}
+
+impl PartialEq for FunctionRoot {
+    fn eq(&self, other: &Self) -> bool {
+        self.0.as_slice().ct_eq(other.0.as_slice()).into()
     }
 }
 
@@ -458,6 +470,73 @@ mod tests {
         assert_eq!(root(4, 2, &four).unwrap(), (expected, vec![1]));
         let two = [nodes[0].partial(function, 1), lie()];
         assert!(matches!(root(4, 2, &two), Err(ThresholdError::Disagreement { subsets }) if subsets == [0b0111]));
+    }
+
+    /// All ways in which up to t−1 gatekeepers can lie alike about one set or about all of theirs, and all sets of answers.
+    #[test]
+    fn no_wrong_root_is_ever_confirmed() {
+        for (count, threshold) in [(4u32, 2u32), (5, 2), (5, 3)] {
+            let nodes = cluster(count, threshold);
+            let function = FunctionId::from([7; 32]);
+            let sets = subsets(count, threshold).unwrap();
+            let lies: Vec<Option<Subset>> = sets.iter().copied().map(Some).chain([None]).collect();
+            let honest: Vec<_> = nodes.iter().map(|node| node.partial(function, 1)).collect();
+            let right = combine(CLUSTER, function, 1, count, threshold, &honest).unwrap().root;
+            let (mut wrong, mut confirmed, mut undecided) = (0, 0, 0);
+            for liars in (0u32..1 << count).filter(|liars| liars.count_ones() < threshold) {
+                for lie in &lies {
+                    for answers in (0u32..1 << count).filter(|answers| answers.count_ones() >= threshold) {
+                        let partials: Vec<_> = (0..count)
+                            .filter(|index| answers & (1 << index) != 0)
+                            .map(|index| {
+                                let mut partial = nodes[index as usize].partial(function, 1);
+                                if liars & (1 << index) != 0 {
+                                    let about = |subset: &Subset| lie.is_none_or(|lie| lie == *subset);
+                                    let told = partial.values.iter_mut().filter(|(subset, _)| about(subset));
+                                    told.for_each(|(_, value)| value[9] ^= 1);
+                                }
+                                partial
+                            })
+                            .collect();
+                        let case = format!("{threshold} of {count}, liars {liars:05b}, answers {answers:05b}, {lie:?}");
+                        match combine(CLUSTER, function, 1, count, threshold, &partials) {
+                            Ok(combined) => {
+                                let is_right = combined.root == right;
+                                assert!(is_right || !combined.confirmed, "a wrong root is confirmed: {case}");
+                                assert!(combined.liars.iter().all(|index| liars & (1 << index) != 0), "{case}");
+                                wrong += u32::from(!is_right);
+                                confirmed += u32::from(combined.confirmed);
+                                let honest = (answers & !liars).count_ones();
+                                assert!(combined.confirmed || honest < 2 * threshold - 1, "not confirmed: {case}");
+                            }
+                            Err(ThresholdError::Disagreement { .. }) => {
+                                undecided += 1;
+                                assert!((answers & !liars).count_ones() < 2 * threshold - 1, "not decided: {case}");
+                            }
+                            Err(error) => panic!("{error}: {case}"),
+                        }
+                    }
+                }
+            }
+            // The lies do make wrong roots where nobody asks for confirmation; else this test would show nothing.
+            assert!(wrong > 0 && confirmed > 0 && undecided > 0, "{wrong} {confirmed} {undecided}");
+        }
+    }
+
+    #[test]
+    fn t_honest_answers_that_nobody_contradicts_are_not_confirmed() {
+        let nodes = cluster(4, 2);
+        let function = FunctionId::from([7; 32]);
+        let check = |indices: &[usize], expected: bool| {
+            let partials: Vec<_> = indices.iter().map(|index| nodes[*index].partial(function, 1)).collect();
+            let combined = combine(CLUSTER, function, 1, 4, 2, &partials).unwrap();
+            assert_eq!(combined.confirmed, expected, "{indices:?}");
+        };
+        check(&[0, 1], false);
+        check(&[2, 3], false);
+        check(&[0, 1, 2], true);
+        check(&[0, 2, 3], true);
+        check(&[0, 1, 2, 3], true);
     }
 
     #[test]

@@ -28,6 +28,7 @@ pub(crate) enum Word {
 }
 
 /// What leaves the worker.
+#[derive(Clone)]
 pub(crate) struct Answer {
     pub call_id: CallId,
     pub outcome: Outcome,

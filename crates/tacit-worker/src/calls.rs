@@ -28,6 +28,7 @@ use crate::{
     outcome::{KEEP_CALLS, Request},
     queries::{self, Query},
     time::now,
+    under_way::{Same, UnderWay},
 };
 
 /// Secrets that one call may set.
@@ -96,6 +97,7 @@ pub(crate) struct Calls {
     pub context: Arc<Context>,
     pub functions: Functions,
     pub nonces: Arc<Nonces>,
+    pub under_way: Arc<UnderWay<Answer>>,
 }
 
 impl Calls {
@@ -145,18 +147,26 @@ impl Calls {
         };
         let denied = !is_let_in(&held, caller);
         let number = held.number;
+        let least = fields.least;
+        let same = Same { call_id: request.call_id, request: request.digest(), kind, deadline, least };
         let admitted = Admitted { request, method, kind, deadline, trigger: None, version: number };
-        if kind == Kind::Command {
+        let this = self.clone();
+        let answer = self.under_way.join(same, async move { this.run(&held, admitted, denied, least).await }).await?;
+        Ok(Arc::try_unwrap(answer).unwrap_or_else(|answer| Answer::clone(&answer)))
+    }
+
+    async fn run(&self, held: &Arc<Held>, admitted: Admitted, denied: bool, least: u64) -> Result<Answer, Problem> {
+        if admitted.kind == Kind::Command {
             let work = if denied { Work::Deny } else { Work::Run };
-            return self.command(&held, admitted, work, fields.least, now().plus(KEEP_CALLS)).await;
+            return self.command(held, admitted, work, least, now().plus(KEEP_CALLS)).await;
         }
-        let query = Query { admitted, denied, least: fields.least };
-        let answered = queries::answer(&self.context, &held, &query).await?;
+        let query = Query { admitted, denied, least };
+        let answered = queries::answer(&self.context, held, &query).await?;
         let word = match answered.confirmation {
             Some(confirmation) => Word::Confirmed(confirmation),
             None => Word::Stale(answered.confirmed),
         };
-        release(&self.context, &held, &query.admitted.request, answered.ended, answered.receipt, word).await
+        release(&self.context, held, &query.admitted.request, answered.ended, answered.receipt, word).await
     }
 
     /// Has a command run after those before it, and waits for the quorum.

@@ -10,8 +10,8 @@ use std::{
 
 use tacit_api::{Problem, ProblemKind};
 use tacit_ledger::{At, FunctionRecord, LedgerError};
-use tacit_store::{Snapshot, StateKeys, StateLog, StoreError};
-use tacit_threshold::{HeldLease, Refusal, subkeys::KeyUse};
+use tacit_store::{Snapshot, StoreError};
+use tacit_threshold::{HeldLease, Refusal};
 use tacit_types::{Address, CertificateId, Digest, FunctionId, UnixTime, register::Position};
 use tokio::sync::{RwLock as AsyncRwLock, Semaphore, mpsc, watch};
 
@@ -22,6 +22,7 @@ use crate::{
     commands::{Command, Serial},
     context::Context,
     lease::{self, LeaseError, Taken},
+    root_key,
     time::now,
 };
 
@@ -231,14 +232,9 @@ async fn serve(
             "gatekeepers and this worker see different versions yet",
         ));
     }
-    let root = lease::root_key(&context.gatekeepers, &context.keys.receipt, &lease)
-        .await
-        .map_err(|error| lease_problem(context, certified.id, &error))?;
-    let keys = StateKeys::new(key_epoch, *root.derive(KeyUse::State));
-    drop(root);
-    let mut log = StateLog::open(Arc::clone(&context.state), function, keys, from)
-        .await
-        .map_err(|error| store_problem(&error))?;
+    let mut log =
+        root_key::open_state(&context.gatekeepers, &context.keys.receipt, &lease, Arc::clone(&context.state), from)
+            .await?;
     log.write_under(fence, key_epoch).map_err(|error| store_problem(&error))?;
     let position = log.position().ok_or_else(|| Problem::new(ProblemKind::Internal, "the log has no fence"))?;
     let lease = Arc::new(lease);
@@ -307,7 +303,6 @@ pub(crate) fn lease_problem(context: &Context, certificate: CertificateId, error
             Problem::new(ProblemKind::QuorumUnavailable, error.to_string()).with_hint("nothing was run; try again")
         }
         LeaseError::Refused(refusal) => refusal_problem(context, certificate, refusal),
-        LeaseError::RootKey => Problem::new(ProblemKind::QuorumUnavailable, error.to_string()),
     }
 }
 

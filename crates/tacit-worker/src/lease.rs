@@ -1,23 +1,17 @@
-//! Leases and root keys: taken from a quorum, renewed together, given back.
+//! Leases: taken from a quorum, renewed together, given back.
 
 use std::{collections::BTreeMap, time::Duration};
 
-use tacit_api::gatekeeper::{
-    LEASE, LeaseAnswer, LeaseItem, LeaseItemAnswer, LeaseRequest, MAX_LEASE_ITEMS, PARTIAL, PARTIAL_INFO,
-    PartialAnswer, PartialRequest,
-};
-use tacit_envelope::{TransportKey, open_with};
+use tacit_api::gatekeeper::{LEASE, LeaseAnswer, LeaseItem, LeaseItemAnswer, LeaseRequest, MAX_LEASE_ITEMS};
 use tacit_threshold::{
     HeldLease, Refusal,
     collect::{LeaseCollector, Plan},
-    subkeys::{self, FunctionRoot, Partial},
 };
 use tacit_types::{
-    Address, Digest, FunctionId, UnixTime,
+    FunctionId, UnixTime,
     register::{Lease, LeaseRole, Position},
     signature::SigningKey,
 };
-use zeroize::Zeroizing;
 
 use crate::{admission, certificates::Certified, gatekeepers::Gatekeepers, time::now};
 
@@ -26,7 +20,7 @@ const GRACE: Duration = Duration::from_millis(50);
 /// Attempts to take a lease while others take it too.
 const ATTEMPTS: usize = 4;
 
-/// Why a lease or root key could not be had.
+/// Why a lease could not be had.
 #[derive(Debug, Clone, thiserror::Error)]
 pub(crate) enum LeaseError {
     #[error("fewer than {needed} gatekeepers answered")]
@@ -35,8 +29,6 @@ pub(crate) enum LeaseError {
     Held { until: UnixTime },
     #[error("{0}")]
     Refused(Refusal),
-    #[error("the gatekeepers' parts of the root key contradict each other")]
-    RootKey,
 }
 
 /// A lease that a quorum granted, and the position to take over from.
@@ -225,64 +217,4 @@ pub(crate) async fn release(
     let question = LeaseRequest::signed(gatekeepers.cluster, certified.id, items, key);
     let mut answers = gatekeepers.ask_all::<_, LeaseAnswer>(LEASE, &question);
     while answers.recv().await.is_some() {}
-}
-
-/// Obtains a function's root key: parts of any t gatekeepers, sealed to a key made for this question.
-pub(crate) async fn root_key(
-    gatekeepers: &Gatekeepers,
-    key: &SigningKey,
-    held: &HeldLease,
-) -> Result<FunctionRoot, LeaseError> {
-    let (set, cluster) = (&gatekeepers.set, gatekeepers.cluster);
-    let transport = TransportKey::generate(&mut rand::rng());
-    let mut nonce = [0; 32];
-    rand::Rng::fill_bytes(&mut rand::rng(), &mut nonce);
-    let question = PartialRequest::signed(cluster, held.clone(), Digest::from(nonce), transport.public().encode(), key);
-    let statement = question.statement(cluster);
-    let (function, key_epoch) = (question.function_id, question.key_epoch);
-    let mut answers = gatekeepers.ask_all::<_, PartialAnswer>(PARTIAL, &question);
-    let mut partials: Vec<Partial> = Vec::new();
-    let mut last = LeaseError::Quorum { needed: set.threshold };
-    while let Some((index, answer)) = answers.recv().await {
-        let answer = match answer {
-            Ok(answer) => answer,
-            Err(error) => {
-                tracing::debug!(gatekeeper = index, %error, "no part of a root key");
-                continue;
-            }
-        };
-        let member = set.members.get(index as usize).copied().unwrap_or(Address::ZERO);
-        if answer.index != index || answer.verify(&question, cluster, member).is_err() {
-            tracing::warn!(gatekeeper = index, "its part of a root key is not signed by it");
-            continue;
-        }
-        let Ok(plain) = open_with(&transport, PARTIAL_INFO, statement.as_bytes(), &answer.sealed).map(Zeroizing::new)
-        else {
-            tracing::warn!(gatekeeper = index, "its part of a root key does not open");
-            continue;
-        };
-        match Partial::from_secret_bytes(index, &plain) {
-            Ok(partial) => partials.push(partial),
-            Err(error) => {
-                tracing::warn!(gatekeeper = index, %error, "its part of a root key is not one");
-                continue;
-            }
-        }
-        if partials.len() < set.threshold as usize {
-            continue;
-        }
-        match subkeys::combine(cluster, function, key_epoch, set.size(), set.threshold, &partials) {
-            Ok(combined) => {
-                if !combined.liars.is_empty() {
-                    tracing::warn!(gatekeepers = ?combined.liars, "gave false parts of a root key");
-                }
-                return Ok(combined.root);
-            }
-            Err(error) => {
-                tracing::warn!(%error, "the parts of a root key do not combine yet");
-                last = LeaseError::RootKey;
-            }
-        }
-    }
-    Err(last)
 }

@@ -25,9 +25,11 @@ mod nonces;
 mod outcome;
 mod queries;
 mod receipts;
+mod root_key;
 mod sealed;
 mod time;
 mod transparency;
+mod under_way;
 mod worker;
 
 pub use config::{Machine, WorkerConfig, WorkerLimits};

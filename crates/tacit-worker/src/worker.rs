@@ -30,6 +30,7 @@ use crate::{
     receipts::Receipts,
     time::now,
     transparency::TransparencyLog,
+    under_way::UnderWay,
 };
 
 /// Nonces that are remembered at the same time.
@@ -81,6 +82,7 @@ impl Worker {
             context: Arc::clone(&context),
             functions: functions.clone(),
             nonces: Arc::new(Nonces::new(NONCES)),
+            under_way: Arc::new(UnderWay::new()),
         };
         let surface = Surface { calls: calls.clone(), places: Arc::new(Semaphore::new(config.limits.calls)) };
         let mut tasks = JoinSet::new();

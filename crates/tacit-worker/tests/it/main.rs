@@ -7,4 +7,5 @@ mod chain;
 mod failures;
 mod full_disk;
 mod network;
+mod overdue;
 mod take_over;
