@@ -6,4 +6,5 @@ mod calls;
 mod chain;
 mod failures;
 mod network;
+mod publications;
 mod take_over;
