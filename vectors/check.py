@@ -84,6 +84,9 @@ def formats():
         equal("callId", v["digest"], kabi("string bytes32 address string", ["call", v["function"], v["caller"], v["idempotencyKey"]]))
     v = f["triggerId"]
     equal("triggerId", v["digest"], kabi("string bytes32 uint256 bytes32", ["trigger", v["function"], v["index"], v["event"]]))
+    v = f["publishId"]
+    equal("publishId", v["digest"], kabi("string bytes32 bytes32 uint256", ["publish", v["function"], v["callId"], v["index"]]))
+    equal("publishId request", v["request"], encode(["bytes32", "uint256"], [raw(v["callId"]), v["index"]]))
     v = f["head"]
     text = b"tacit/head/1" + raw(v["function"]) + u64(v["keyEpoch"], v["fence"], v["sequence"]) + raw(v["head"])
     equal("head", v["digest"], hashlib.sha256(text + hashlib.sha256(v["ciphertext"].encode()).digest()).digest())

@@ -5,7 +5,7 @@ import {IReceiptVerifier} from "./interfaces/IReceiptVerifier.sol";
 import {IRequestHub} from "./interfaces/IRequestHub.sol";
 import {ITacitConsumer} from "./interfaces/ITacitConsumer.sol";
 import {Commitments} from "./libraries/Commitments.sol";
-import {CodeHash, FunctionId, Kind, Outcome, Receipt, RequestId} from "./types/Types.sol";
+import {Acknowledgement, CodeHash, FunctionId, Kind, Outcome, Receipt, RequestId} from "./types/Types.sol";
 
 /// @title TacitConsumer
 /// @notice Base of contracts that ask functions, or that functions publish to. A child names the roots of trust whose
@@ -50,11 +50,24 @@ abstract contract TacitConsumer is ITacitConsumer {
         Receipt calldata receipt,
         bytes calldata signature
     ) external {
-        _requirePublication(receipt, Commitments.publication(block.chainid, address(this), topic, sequence, data));
+        _requirePublication(receipt, topic, sequence, data);
         _advance(receipt.functionId, keccak256(bytes(topic)), sequence);
-        bytes32 digest = verifier.verify(address(this), receipt, signature).digest;
-        emit Published(receipt.functionId, keccak256(bytes(topic)), sequence, digest);
-        _onPublish(receipt.functionId, topic, sequence, data);
+        _take(topic, sequence, data, receipt.functionId, verifier.verify(address(this), receipt, signature).digest);
+    }
+
+    /// @inheritdoc ITacitConsumer
+    function onPublishAcknowledged(
+        string calldata topic,
+        uint64 sequence,
+        bytes calldata data,
+        Receipt calldata receipt,
+        bytes calldata signature,
+        Acknowledgement calldata acknowledgement
+    ) external {
+        _requirePublication(receipt, topic, sequence, data);
+        _advance(receipt.functionId, keccak256(bytes(topic)), sequence);
+        bytes32 digest = verifier.verifyAcknowledged(address(this), receipt, signature, acknowledgement).digest;
+        _take(topic, sequence, data, receipt.functionId, digest);
     }
 
     /// @inheritdoc ITacitConsumer
@@ -94,7 +107,11 @@ abstract contract TacitConsumer is ITacitConsumer {
         emit PublisherChanged(functionId, codeHash, accepted);
     }
 
-    function _requirePublication(Receipt calldata receipt, bytes memory publication) private view {
+    function _requirePublication(Receipt calldata receipt, string calldata topic, uint64 sequence, bytes calldata data)
+        private
+        view
+    {
+        bytes memory publication = Commitments.publication(block.chainid, address(this), topic, sequence, data);
         FunctionId functionId = receipt.functionId;
         Publisher memory publisher = _publishers[functionId];
         require(publisher.accepted, NotAPublisher(functionId));
@@ -105,6 +122,13 @@ abstract contract TacitConsumer is ITacitConsumer {
             ? hub.functions().countedWithin(functionId, receipt.codeHash, receipt.time, uint64(block.timestamp))
             : receipt.codeHash == publisher.codeHash;
         require(counts, NotThePublication("codeHash"));
+    }
+
+    function _take(string calldata topic, uint64 sequence, bytes calldata data, FunctionId functionId, bytes32 digest)
+        private
+    {
+        emit Published(functionId, keccak256(bytes(topic)), sequence, digest);
+        _onPublish(functionId, topic, sequence, data);
     }
 
     function _advance(FunctionId functionId, bytes32 topicHash, uint64 sequence) private {

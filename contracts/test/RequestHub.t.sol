@@ -6,7 +6,7 @@ import {IReceiptVerifier} from "../src/interfaces/IReceiptVerifier.sol";
 import {IRequestHub} from "../src/interfaces/IRequestHub.sol";
 import {ITacitConsumer} from "../src/interfaces/ITacitConsumer.sol";
 import {TacitConsumer} from "../src/TacitConsumer.sol";
-import {CodeHash, Receipt, RequestId} from "../src/types/Types.sol";
+import {Acknowledgement, CodeHash, Kind, Outcome, Receipt, RequestId} from "../src/types/Types.sol";
 import {TacitTest} from "./TacitTest.sol";
 import {VM} from "./Vm.sol";
 
@@ -238,5 +238,74 @@ contract RequestHubTest is TacitTest {
             revert("a stranger published");
         } catch {}
         require(stored.lastSequence(functionId, "topic") == 4, "a refusal changes nothing");
+    }
+
+    function _refused(ITacitConsumer consumer, Publication memory p, bytes memory signature, bytes4 expected) private {
+        try consumer.onPublish(p.topic, p.sequence, p.data, p.receipt, signature) {
+            revert("it was taken");
+        } catch (bytes memory reason) {
+            // The first four bytes are the error's name.
+            require(bytes4(reason) == expected, "another refusal");
+        }
+    }
+
+    struct Publication {
+        string topic;
+        uint64 sequence;
+        bytes data;
+        Receipt receipt;
+    }
+
+    function test_Every_part_of_a_publication_is_checked() public {
+        StoredAnswers stored = new StoredAnswers(hub, roots());
+        StoredAnswers other = new StoredAnswers(hub, roots());
+        Publication memory good = Publication("topic", 7, "data", publication(address(stored), "topic", 7, "data"));
+        bytes memory signature = signBy(WORKER_KEY, good.receipt);
+        bytes4 refusal = ITacitConsumer.NotThePublication.selector;
+        _refused(stored, good, signature, ITacitConsumer.NotAPublisher.selector);
+        stored.setPublisher(functionId, CodeHash.wrap(0), true);
+        other.setPublisher(functionId, CodeHash.wrap(0), true);
+        _refused(other, good, signature, refusal);
+        _refused(stored, Publication("topik", 7, "data", good.receipt), signature, refusal);
+        _refused(stored, Publication("topic", 8, "data", good.receipt), signature, refusal);
+        _refused(stored, Publication("topic", 7, "datum", good.receipt), signature, refusal);
+
+        Publication memory changed = Publication("topic", 7, "data", publication(address(stored), "topic", 7, "data"));
+        changed.receipt.kind = Kind.COMMAND;
+        _refused(stored, changed, signBy(WORKER_KEY, changed.receipt), refusal);
+        changed.receipt.kind = Kind.PUBLISH;
+        changed.receipt.outcome = Outcome.THROWN;
+        _refused(stored, changed, signBy(WORKER_KEY, changed.receipt), refusal);
+        changed.receipt.outcome = Outcome.OK;
+        changed.receipt.codeHash = CodeHash.wrap(keccak256("another version"));
+        _refused(stored, changed, signBy(WORKER_KEY, changed.receipt), refusal);
+        // Any change of the receipt without the worker's key.
+        changed.receipt.codeHash = codeHash;
+        changed.receipt.time += 1;
+        _refused(stored, changed, signature, IReceiptVerifier.WrongWorker.selector);
+        require(stored.lastSequence(functionId, "topic") == 0, "a refusal changes nothing");
+        stored.onPublish("topic", 7, "data", good.receipt, signature);
+        require(stored.lastSequence(functionId, "topic") == 7, "taken");
+    }
+
+    function test_A_consumer_may_want_publications_acknowledged() public {
+        StoredAnswers stored = new StoredAnswers(hub, roots());
+        stored.setPublisher(functionId, CodeHash.wrap(0), true);
+        stored.setRoot(ROOT, IReceiptVerifier.Acceptance.OnlyAcknowledged);
+        Receipt memory receipt = publication(address(stored), "topic", 1, "data");
+        bytes memory signature = signBy(WORKER_KEY, receipt);
+        VM.expectRevert(abi.encodeWithSelector(IReceiptVerifier.AcknowledgementNeeded.selector));
+        stored.onPublish("topic", 1, "data", receipt, signature);
+        // Another receipt's acknowledgement is none.
+        Acknowledgement memory other = acknowledge(blank(), 7);
+        try stored.onPublishAcknowledged("topic", 1, "data", receipt, signature, other) {
+            revert("it was taken");
+        } catch {}
+        require(stored.lastSequence(functionId, "topic") == 0, "a refusal changes nothing");
+        stored.onPublishAcknowledged("topic", 1, "data", receipt, signature, acknowledge(receipt, 7));
+        require(keccak256(stored.published(functionId, "topic")) == keccak256("data"), "kept");
+        Acknowledgement memory again = acknowledge(receipt, 7);
+        VM.expectRevert(abi.encodeWithSelector(ITacitConsumer.SequenceNotRising.selector, 1, 1));
+        stored.onPublishAcknowledged("topic", 1, "data", receipt, signature, again);
     }
 }

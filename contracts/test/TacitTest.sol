@@ -13,6 +13,7 @@ import {PolicyRegistry} from "../src/PolicyRegistry.sol";
 import {ReceiptVerifier} from "../src/ReceiptVerifier.sol";
 import {RequestHub} from "../src/RequestHub.sol";
 import {
+    Acknowledgement,
     Certificate,
     CertificateId,
     CodeHash,
@@ -168,6 +169,20 @@ abstract contract TacitTest {
                 packed = abi.encodePacked(packed, uint8(i), signBy(FIRST_GATEKEEPER_KEY + i, digest));
             }
         }
+    }
+
+    /// @notice The acknowledgement of a commit with this one receipt, by the gatekeepers whose bits are set.
+    function acknowledge(Receipt memory receipt, uint256 bits) internal view returns (Acknowledgement memory value) {
+        value.time = uint64(block.timestamp);
+        bytes32 domain = Digests.domainSeparator(CLUSTER);
+        bytes32 ack = this.ackOf(receipt, Commitments.leaf(verifier.digestOf(receipt)), value.time);
+        bytes32 batch = Digests.ackBatch(domain, receipt.epoch, Commitments.leaf(ack), value.time);
+        value.signatures = signByGatekeepers(bits, batch);
+    }
+
+    /// @notice Digest of the acknowledgement of a receipt's commit.
+    function ackOf(Receipt calldata receipt, bytes32 receiptsRoot, uint64 time) external pure returns (bytes32) {
+        return Digests.ack(Digests.domainSeparator(CLUSTER), receipt, receiptsRoot, time);
     }
 
     /// @notice A certificate that would be accepted.

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 pragma solidity ^0.8.28;
 
-import {CodeHash, FunctionId, Receipt, RequestId} from "../types/Types.sol";
+import {Acknowledgement, CodeHash, FunctionId, Receipt, RequestId} from "../types/Types.sol";
 
 /// @title A contract that functions talk to
 interface ITacitConsumer {
@@ -30,6 +30,16 @@ interface ITacitConsumer {
         bytes calldata data,
         Receipt calldata receipt,
         bytes calldata signature
+    ) external;
+
+    /// @notice As `onPublish`, with the register quorum's acknowledgement: for consumers that accept a root only with it.
+    function onPublishAcknowledged(
+        string calldata topic,
+        uint64 sequence,
+        bytes calldata data,
+        Receipt calldata receipt,
+        bytes calldata signature,
+        Acknowledgement calldata acknowledgement
     ) external;
 
     /// @notice Sequence of the last publication of a function under a topic, zero for none.

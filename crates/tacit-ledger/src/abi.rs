@@ -185,6 +185,7 @@ alloy::sol! {
 
     interface IStoredAnswers {
         function onPublish(string topic, uint64 sequence, bytes data, Receipt receipt, bytes signature) external;
+        function onPublishAcknowledged(string topic, uint64 sequence, bytes data, Receipt receipt, bytes signature, Acknowledgement acknowledgement) external;
         function lastSequence(bytes32 functionId, string topic) external view returns (uint64);
         function ask(bytes32 functionId, bytes32 codeHash, string method, bytes input, uint64 callbackGas, uint64 deadline) external payable returns (bytes32);
         function setPublisher(bytes32 functionId, bytes32 codeHash, bool accepted) external;

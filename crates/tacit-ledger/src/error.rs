@@ -88,6 +88,12 @@ pub enum LedgerError {
         /// How long was waited.
         seconds: u64,
     },
+    /// A transaction needs more gas than the sender gives.
+    #[error("the transaction needs more than {most} gas")]
+    TooMuchGas {
+        /// What the sender gives at most.
+        most: u64,
+    },
     /// A transaction failed although its simulation did not.
     #[error("transaction {hash} failed on chain")]
     Failed {

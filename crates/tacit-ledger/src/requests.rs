@@ -590,24 +590,36 @@ impl Writer {
         self.hub(IRequestHub::withdrawCall { to: to.into() }, 0).await
     }
 
-    /// Delivers a publication to its contract.
+    /// Delivers a publication to its contract, with the register's acknowledgement if one is given.
     ///
     /// # Errors
     /// When the consumer refuses (for example a sequence that does not rise) or the transaction is not final in time.
-    pub async fn deliver_publication(
+    pub async fn publish(
         &self,
         publication: &Publication,
         receipt: &Receipt,
         signature: &Signature,
+        ack: Option<&QuorumAck>,
     ) -> Result<Outcome, LedgerError> {
-        let call = IStoredAnswers::onPublishCall {
-            topic: publication.topic.clone(),
-            sequence: publication.sequence,
-            data: publication.data.clone().into(),
-            receipt: receipt_to_abi(receipt),
-            signature: signature_to_abi(signature),
-        };
-        self.call(publication.consumer, call).await
+        let Publication { consumer, topic, sequence, data, .. } = publication.clone();
+        let (data, receipt, signature) = (data.into(), receipt_to_abi(receipt), signature_to_abi(signature));
+        match ack {
+            None => {
+                self.call(consumer, IStoredAnswers::onPublishCall { topic, sequence, data, receipt, signature }).await
+            }
+            Some(ack) => {
+                let acknowledgement = acknowledgement_to_abi(ack);
+                let call = IStoredAnswers::onPublishAcknowledgedCall {
+                    topic,
+                    sequence,
+                    data,
+                    receipt,
+                    signature,
+                    acknowledgement,
+                };
+                self.call(consumer, call).await
+            }
+        }
     }
 
     /// Chooses for the sender, as a consumer, whether workers under a root count.
@@ -707,6 +719,20 @@ impl Writer {
             deadline: question.deadline.0,
         };
         requested(self.call_with(consumer, call, question.fee).await?)
+    }
+
+    /// Chooses for a `StoredAnswers` contract whether workers under a root count.
+    ///
+    /// # Errors
+    /// When the contract refuses or the transaction is not final in time.
+    pub async fn set_root_of(
+        &self,
+        consumer: Address,
+        root: RootId,
+        acceptance: Acceptance,
+    ) -> Result<Outcome, LedgerError> {
+        let call = IStoredAnswers::setRootCall { root: root.into(), acceptance: acceptance as u8 };
+        self.call(consumer, call).await
     }
 
     /// Lets a `StoredAnswers` contract take a function's publications, or no more.

@@ -71,6 +71,8 @@ pub struct Writer {
     account: Arc<Account>,
     confirmation: Confirmation,
     patience: Duration,
+    /// Most gas of one transaction, where there is a bound.
+    most_gas: Option<u64>,
 }
 
 /// Where an intent is.
@@ -128,6 +130,7 @@ impl Ledger {
             account: Arc::default(),
             confirmation: Confirmation::Final,
             patience: Duration::from_secs(120),
+            most_gas: None,
         })
     }
 }
@@ -155,6 +158,13 @@ impl Writer {
     #[must_use]
     pub const fn with_patience(mut self, patience: Duration) -> Self {
         self.patience = patience;
+        self
+    }
+
+    /// Sends nothing that needs more gas than this: for calls of contracts that the sender does not know.
+    #[must_use]
+    pub const fn with_most_gas(mut self, most: u64) -> Self {
+        self.most_gas = Some(most);
         self
     }
 
@@ -301,16 +311,20 @@ impl Writer {
         let request = request.from(self.address.into());
         let chain_id = self.ledger.chain_id().await?;
         let fees = self.ledger.ask("eth_feeHistory", provider.estimate_eip1559_fees()).await?;
-        let simulated = request.clone();
-        let gas = self
-            .ledger
-            .ask("eth_estimateGas", async { provider.estimate_gas(simulated).block(BlockId::latest()).await })
-            .await?;
+        // A limit in the request bounds the estimate.
+        let simulated = self.most_gas.map_or(request.clone(), |most| request.clone().with_gas_limit(most));
+        let estimate = async { provider.estimate_gas(simulated).block(BlockId::latest()).await };
+        let gas = match (self.ledger.ask("eth_estimateGas", estimate).await, self.most_gas) {
+            (Err(LedgerError::Rpc { message, .. }), Some(most)) if message.contains("gas required exceeds") => {
+                return Err(LedgerError::TooMuchGas { most });
+            }
+            (estimate, _) => estimate?,
+        };
         // So that two writers of one account hardly ever make the same transaction by chance; in the smallest coin.
         let mark = u128::from(RandomState::new().build_hasher().finish() % 1_000_000);
         Ok(request
             .with_chain_id(chain_id)
-            .with_gas_limit(gas + gas / 5)
+            .with_gas_limit((gas + gas / 5).min(self.most_gas.unwrap_or(u64::MAX)))
             .with_max_fee_per_gas(fees.max_fee_per_gas + mark)
             .with_max_priority_fee_per_gas(fees.max_priority_fee_per_gas + mark))
     }

@@ -36,7 +36,7 @@ pub enum Effect {
         consumer: Address,
         /// The topic.
         topic: String,
-        /// Sequence within function and topic.
+        /// Sequence within function, chain, contract and topic.
         sequence: u64,
         /// Keccak-256 of the data.
         data: Digest,

@@ -31,6 +31,7 @@ pub(crate) mod function {
         exports: { default: async },
         with: {
             "tacit:function/types": super::engine::tacit::function::types,
+            "tacit:function/chain": super::engine::tacit::function::chain,
             "tacit:function/state": super::engine::tacit::function::state,
             "tacit:function/secrets": super::engine::tacit::function::secrets,
             "tacit:function/http": super::engine::tacit::function::http,

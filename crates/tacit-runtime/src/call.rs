@@ -3,6 +3,7 @@
 use std::fmt;
 
 use bytes::Bytes;
+use tacit_types::chain::Publication;
 use tacit_types::eip712::Outcome;
 use tacit_types::manifest::{Body, MethodKind};
 
@@ -218,6 +219,8 @@ pub struct CallOutcome {
     pub effects: Vec<Effect>,
     /// Changes of state in byte order of their keys, each key once; empty when the call failed.
     pub writes: Vec<Write>,
+    /// What the call published, in order; empty when the call failed.
+    pub publications: Vec<Publication>,
     /// Calls from the guest to the host.
     pub host_calls: u64,
     /// The most linear memory that the call had, in bytes.

@@ -20,7 +20,7 @@ use crate::call::{Call, CallOutcome, Failure, Output};
 use crate::error::RuntimeError;
 use crate::host::{FetchRequest, FetchResponse, Host, HostError};
 use crate::limits::{Limit, Limits};
-use crate::sandbox::{Phase, Sandbox};
+use crate::sandbox::{Left, Phase, Sandbox};
 use crate::trace::{MODULE, SourceMap};
 use crate::{image, wasi};
 
@@ -30,7 +30,7 @@ const SLICE: u64 = 5_000_000;
 const MODULE_SIZE: usize = 16 << 20;
 
 /// Interfaces that a function may import of the world `tacit:function@1`.
-const POWERS: [&str; 8] = ["types", "state", "secrets", "http", "log", "clock", "random", "request"];
+const POWERS: [&str; 9] = ["types", "state", "chain", "secrets", "http", "log", "clock", "random", "request"];
 
 /// How an engine is set up.
 pub struct EngineConfig {
@@ -249,9 +249,10 @@ impl Engine {
         };
         let sandbox = store.into_data();
         let (host_calls, memory) = (sandbox.host_calls, sandbox.memory as u64);
-        let (logs, effects, writes) = sandbox.finish();
-        let writes = if result.is_ok() { writes } else { Vec::new() };
-        CallOutcome { result, fuel_used, logs, effects, writes, host_calls, memory }
+        let Left { logs, effects, writes, publications } = sandbox.finish();
+        // Of a call that failed, nothing but its log lines and its exchanges is left.
+        let (writes, publications) = if result.is_ok() { (writes, publications) } else { Default::default() };
+        CallOutcome { result, fuel_used, logs, effects, writes, publications, host_calls, memory }
     }
 
     async fn place(&self) -> tokio::sync::SemaphorePermit<'_> {
@@ -317,10 +318,11 @@ fn wasmtime_config(concurrency: u32) -> Config {
 }
 
 fn link(linker: &mut Linker<Sandbox>) -> wasmtime::Result<()> {
-    use crate::bindings::engine::tacit::function::{clock, http, log, request, secrets, state, types};
+    use crate::bindings::engine::tacit::function::{chain, clock, http, log, request, secrets, state, types};
     use crate::bindings::function::tacit::function::random;
     types::add_to_linker::<_, HasSelf<Sandbox>>(linker, |sandbox| sandbox)?;
     state::add_to_linker::<_, HasSelf<Sandbox>>(linker, |sandbox| sandbox)?;
+    chain::add_to_linker::<_, HasSelf<Sandbox>>(linker, |sandbox| sandbox)?;
     secrets::add_to_linker::<_, HasSelf<Sandbox>>(linker, |sandbox| sandbox)?;
     http::add_to_linker::<_, HasSelf<Sandbox>>(linker, |sandbox| sandbox)?;
     log::add_to_linker::<_, HasSelf<Sandbox>>(linker, |sandbox| sandbox)?;

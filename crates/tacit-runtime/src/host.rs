@@ -4,6 +4,7 @@ use std::fmt;
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use tacit_types::Address;
 use zeroize::Zeroizing;
 
 /// Why the host did not do what it was asked; the author's code sees it as an error that it may catch.
@@ -79,6 +80,17 @@ impl fmt::Debug for FetchResponse {
     }
 }
 
+/// A contract that a function may publish to, and how far its publications there have come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Destination {
+    /// Id of the chain.
+    pub chain_id: u64,
+    /// The contract.
+    pub contract: Address,
+    /// Committed sequence of the function's last publication under the topic, zero for none.
+    pub last: u64,
+}
+
 /// What a function can reach. The runtime keeps the writes of a call to itself and hands them out with the outcome,
 /// so a host only reads.
 #[async_trait]
@@ -99,6 +111,12 @@ pub trait Host: Send + Sync + 'static {
 
     /// One exchange with the outside world; dropped when the call ends first. See [`crate::egress`].
     async fn fetch(&self, request: FetchRequest) -> Result<FetchResponse, HostError>;
+
+    /// The contract that a publication goes to, if the function may publish there.
+    async fn destination(&self, chain: &str, contract: &str, topic: &str) -> Result<Destination, HostError> {
+        let _ = (chain, contract, topic);
+        Err(HostError::Denied("nothing can be published here".into()))
+    }
 
     /// Microseconds since 1970.
     fn now(&self) -> u64;

@@ -22,6 +22,6 @@ pub use call::{Call, CallOutcome, Clock, Effect, Failure, LogEntry, LogLevel, Ou
 pub use egress::{AllowList, Egress, EgressError, EgressLimits, Network};
 pub use engine::{Engine, EngineConfig, Program};
 pub use error::RuntimeError;
-pub use host::{FetchRequest, FetchResponse, Host, HostError, Redirect};
+pub use host::{Destination, FetchRequest, FetchResponse, Host, HostError, Redirect};
 pub use image::digest as image_digest;
 pub use limits::{Limit, Limits};

@@ -11,11 +11,12 @@ use bytes::Bytes;
 use chacha20::ChaCha20Rng;
 use chacha20::rand_core::{Rng as _, SeedableRng as _};
 use sha2::{Digest as _, Sha256};
+use tacit_types::chain::{MAX_PUBLICATION_DATA, MAX_TOPIC, Publication};
 use tacit_types::manifest::MethodKind;
 use tokio::task::JoinHandle;
 use wasmtime::ResourceLimiter;
 
-use crate::bindings::engine::tacit::function::{clock, http, log, request, secrets, state, types};
+use crate::bindings::engine::tacit::function::{chain, clock, http, log, request, secrets, state, types};
 use crate::bindings::function::tacit::function::random;
 use crate::call::{Call, Clock, Effect, LogEntry, LogLevel, RequestInfo, Write};
 use crate::host::{FetchRequest, FetchResponse, Host, HostError, Redirect};
@@ -28,6 +29,8 @@ const KEY: usize = 256;
 const VALUE: usize = 1 << 20;
 /// Entries of one page of state.
 const PAGE: u32 = 1000;
+/// Publications of one call.
+const PUBLICATIONS: usize = 16;
 /// Entries that a table may grow to.
 const TABLE: usize = 20_000;
 
@@ -58,8 +61,17 @@ pub(crate) struct Sandbox {
     exchanges: BTreeMap<u32, Exchange>,
     next_exchange: u32,
     effects: BTreeMap<u32, Effect>,
+    publications: Vec<Publication>,
     /// The most linear memory so far, and the memory that instances began with.
     pub memory: usize,
+}
+
+/// What a sandbox leaves.
+pub(crate) struct Left {
+    pub logs: Vec<LogEntry>,
+    pub effects: Vec<Effect>,
+    pub writes: Vec<Write>,
+    pub publications: Vec<Publication>,
 }
 
 /// An exchange that runs; it ends with its handle.
@@ -92,13 +104,19 @@ impl Sandbox {
             exchanges: BTreeMap::new(),
             next_exchange: 0,
             effects: BTreeMap::new(),
+            publications: Vec::new(),
             memory: 0,
         }
     }
 
-    /// What the call leaves: log lines, exchanges, writes.
-    pub fn finish(self) -> (Vec<LogEntry>, Vec<Effect>, Vec<Write>) {
-        (self.logs, self.effects.into_values().collect(), self.overlay.into_writes())
+    /// What the call leaves.
+    pub fn finish(self) -> Left {
+        Left {
+            logs: self.logs,
+            effects: self.effects.into_values().collect(),
+            writes: self.overlay.into_writes(),
+            publications: self.publications,
+        }
     }
 
     pub fn time(&self) -> u64 {
@@ -168,6 +186,27 @@ impl Sandbox {
             MethodKind::Query => Err(types::HostError::ReadOnly),
             MethodKind::Command => key_fits(key),
         }
+    }
+
+    fn publishable(&self, topic: &str, data: &[u8]) -> Result<(), types::HostError> {
+        self.entered("chain")?;
+        if self.kind == MethodKind::Query {
+            return Err(types::HostError::ReadOnly);
+        }
+        let invalid = |message| Err(types::HostError::Invalid(message));
+        if topic.is_empty() || topic.len() > MAX_TOPIC {
+            return invalid(format!("a topic has 1 to {MAX_TOPIC} bytes, this one has {}", topic.len()));
+        }
+        if data.len() > MAX_PUBLICATION_DATA {
+            return invalid(format!(
+                "a publication has at most {MAX_PUBLICATION_DATA} bytes of data, this one has {}",
+                data.len()
+            ));
+        }
+        if self.publications.len() >= PUBLICATIONS {
+            return invalid(format!("a call publishes at most {PUBLICATIONS} times"));
+        }
+        Ok(())
     }
 
     fn put(&mut self, key: String, value: Option<Bytes>) -> wasmtime::Result<()> {
@@ -294,6 +333,33 @@ impl state::Host for Sandbox {
 
     async fn rollback(&mut self) -> wasmtime::Result<Result<(), types::HostError>> {
         self.savepoint(Overlay::rollback, "no transaction is open")
+    }
+}
+
+impl chain::Host for Sandbox {
+    async fn publish(
+        &mut self,
+        chain: String,
+        contract: String,
+        topic: String,
+        data: Vec<u8>,
+    ) -> wasmtime::Result<Result<u64, types::HostError>> {
+        self.counted()?;
+        if let Err(error) = self.publishable(&topic, &data) {
+            return Ok(Err(error));
+        }
+        let destination = match self.host.destination(&chain, &contract, &topic).await {
+            Ok(destination) => destination,
+            Err(error) => return Ok(Err(error.into())),
+        };
+        let (chain_id, consumer) = (destination.chain_id, destination.contract);
+        let same = |made: &&Publication| (made.chain_id, made.consumer, &made.topic) == (chain_id, consumer, &topic);
+        let last = self.publications.iter().rev().find(same).map_or(destination.last, |made| made.sequence);
+        let Some(sequence) = last.checked_add(1) else {
+            return Ok(Err(types::HostError::Invalid("there is no higher sequence".into())));
+        };
+        self.publications.push(Publication { chain_id, consumer, topic, sequence, data });
+        Ok(Ok(sequence))
     }
 }
 

@@ -9,6 +9,7 @@ mod log;
 mod memory;
 mod object;
 mod overlay;
+mod reminders;
 
 pub use blobs::Blobs;
 pub use commit::{CallRecord, Commit, Key, MAX_COMMIT_BYTES, MAX_KEY_BYTES, MAX_VALUE_BYTES, Space, Write};
@@ -18,3 +19,4 @@ pub use local::open_local;
 pub use log::{Appended, StateLog};
 pub use memory::{MAX_RECORD_BYTES, MAX_RECORDS, Snapshot};
 pub use overlay::{Batch, Overlay};
+pub use reminders::Reminders;

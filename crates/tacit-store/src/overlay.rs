@@ -44,6 +44,12 @@ impl Batch {
 
     /// Takes a finished call's writes and record into the batch.
     pub fn add(&mut self, overlay: Overlay, record: CallRecord) {
+        self.add_writes(overlay);
+        self.add_record(record);
+    }
+
+    /// Takes writes into the batch that are the worker's own and no call's.
+    pub fn add_writes(&mut self, overlay: Overlay) {
         self.bytes = overlay.bytes;
         self.size = self.size.saturating_add(overlay.size);
         if !overlay.writes.is_empty() {
@@ -51,7 +57,6 @@ impl Batch {
             drop(overlay.under);
             Arc::make_mut(&mut self.writes).extend(writes);
         }
-        self.add_record(record);
     }
 
     /// Takes the record of a call whose writes are dropped.

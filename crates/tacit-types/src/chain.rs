@@ -82,6 +82,13 @@ impl RequestArguments {
     }
 }
 
+/// Most bytes of a publication's topic.
+pub const MAX_TOPIC: usize = 64;
+/// Most bytes of a publication's data.
+pub const MAX_PUBLICATION_DATA: usize = 8 * 1024;
+/// Most bytes of an encoded publication: five members, two lengths, and topic and data in whole words.
+const MAX_PUBLICATION: usize = 7 * 32 + MAX_TOPIC + MAX_PUBLICATION_DATA;
+
 /// An output of a function that is addressed to a contract.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Publication {
@@ -91,7 +98,7 @@ pub struct Publication {
     pub consumer: Address,
     /// What it is about.
     pub topic: String,
-    /// Strictly rising per function and topic, from one.
+    /// Strictly rising per function, chain, contract and topic, from one.
     pub sequence: u64,
     /// The output.
     pub data: Vec<u8>,
@@ -109,6 +116,22 @@ impl Publication {
             alloy_primitives::Bytes::from(self.data.clone()),
         )
             .abi_encode_params()
+    }
+
+    /// Reads what [`Self::encode`] wrote, within [`MAX_TOPIC`] and [`MAX_PUBLICATION_DATA`]; `None` for any other bytes.
+    pub fn decode(bytes: &[u8]) -> Option<Self> {
+        if bytes.len() > MAX_PUBLICATION {
+            return None;
+        }
+        type Members = (U256, AlloyAddress, String, u64, alloy_primitives::Bytes);
+        let (chain_id, consumer, topic, sequence, data) = <Members as SolValue>::abi_decode_params(bytes).ok()?;
+        if topic.len() > MAX_TOPIC || data.len() > MAX_PUBLICATION_DATA {
+            return None;
+        }
+        let chain_id = u64::try_from(chain_id).ok()?;
+        let found = Self { chain_id, consumer: consumer.into(), topic, sequence, data: data.to_vec() };
+        // One encoding for one publication.
+        (found.encode() == bytes).then_some(found)
     }
 
     /// The receipt's `response`: a commitment to [`Self::encode`] with salt zero.
@@ -278,5 +301,35 @@ mod tests {
         check(|p| p.topic.push('x'));
         check(|p| p.sequence += 1);
         check(|p| p.data.push(0));
+    }
+
+    #[test]
+    fn a_publication_reads_back_from_its_one_encoding() {
+        let publication = |topic: usize, data: usize| Publication {
+            chain_id: 1,
+            consumer: Address::from([2; 20]),
+            topic: "t".repeat(topic),
+            sequence: 1,
+            data: vec![1; data],
+        };
+        for (topic, data) in [(1, 0), (33, 33), (MAX_TOPIC, MAX_PUBLICATION_DATA)] {
+            let publication = publication(topic, data);
+            assert_eq!(Publication::decode(&publication.encode()), Some(publication));
+        }
+        for (topic, data) in [(1, MAX_PUBLICATION_DATA + 1), (MAX_TOPIC + 1, 0), (MAX_TOPIC, MAX_PUBLICATION_DATA + 1)]
+        {
+            assert_eq!(Publication::decode(&publication(topic, data).encode()), None);
+        }
+        let good = publication(2, 3).encode();
+        for length in 0..good.len() {
+            assert_eq!(Publication::decode(&good[..length]), None);
+        }
+        assert_eq!(Publication::decode(&[good.clone(), vec![0; 32]].concat()), None);
+        for place in 0..good.len() {
+            let mut altered = good.clone();
+            altered[place] ^= 1;
+            // Another publication, or none: never the same, and never with bytes that nobody looks at.
+            assert_ne!(Publication::decode(&altered), Publication::decode(&good), "{place}");
+        }
     }
 }

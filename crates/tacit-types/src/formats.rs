@@ -68,6 +68,19 @@ pub fn trigger_call_id(function: FunctionId, index: u64, event: Digest) -> CallI
     keccak256(("trigger".to_owned(), function, U256::from(index), event).abi_encode_params()).into()
 }
 
+/// Call id of a publication: `k(e(string "publish", bytes32 functionId, bytes32 callId, uint256 index))`, with the id of the
+/// call that published and the publication's place among those of that call, from zero.
+pub fn publish_call_id(function: FunctionId, parent: CallId, index: u64) -> CallId {
+    let (function, parent): (B256, B256) = (function.into(), parent.into());
+    keccak256(("publish".to_owned(), function, parent, U256::from(index)).abi_encode_params()).into()
+}
+
+/// The request bytes of a publication's receipt: `e(bytes32 callId, uint256 index)`, the two that its call id is made of.
+pub fn publish_request(parent: CallId, index: u64) -> Vec<u8> {
+    let parent: B256 = parent.into();
+    (parent, U256::from(index)).abi_encode_params()
+}
+
 /// `s("tacit/head/1" ‖ functionId ‖ keyEpoch ‖ fence ‖ sequence ‖ head(n) ‖ s(ciphertext))`, integers u64 big-endian.
 pub fn next_head(
     function: FunctionId,
@@ -110,6 +123,23 @@ mod tests {
         let function = FunctionId::from([7; 32]);
         assert_ne!(call_id(function, None, "0"), trigger_call_id(function, 0, Digest::ZERO));
         assert_ne!(call_id(function, None, "0"), call_id(function, Some(Address::from([1; 20])), "0"));
+    }
+
+    #[test]
+    fn the_id_of_a_publication_is_no_other_kinds_and_covers_every_part() {
+        let function = FunctionId::from([7; 32]);
+        let parent = call_id(function, None, "0");
+        let id = publish_call_id(function, parent, 0);
+        let others = [
+            parent,
+            trigger_call_id(function, 0, parent.into_bytes().into()),
+            publish_call_id(function, parent, 1),
+            publish_call_id(function, CallId::from([1; 32]), 0),
+            publish_call_id(FunctionId::from([8; 32]), parent, 0),
+        ];
+        assert!(others.iter().all(|other| *other != id));
+        assert_eq!(publish_request(parent, 1).len(), 64);
+        assert_ne!(publish_request(parent, 1), publish_request(parent, 0));
     }
 
     #[test]

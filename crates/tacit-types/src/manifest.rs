@@ -69,6 +69,9 @@ pub struct Manifest {
     /// What starts it besides callers.
     #[serde(default)]
     pub trigger: Vec<Trigger>,
+    /// Contracts that it may publish to. Left out of the canonical form when empty: no entry never means more than none.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub publish: Vec<Publish>,
     /// How it may change.
     #[serde(default)]
     pub upgrade: Upgrade,
@@ -267,7 +270,25 @@ pub struct Trigger {
     pub method: String,
 }
 
-/// Which contract may ask.
+/// `[[publish]]`: a contract that the function may publish to.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Publish {
+    /// Name of the contract's chain in the deployment.
+    pub chain: String,
+    /// The contract, or `"any"`.
+    pub contract: Consumer,
+}
+
+/// Names that manifests and code may give the home chain, besides the network's own name.
+const HOME_CHAIN: [&str; 2] = ["local", "home"];
+
+/// Whether `name` means the home chain of the network of that name.
+pub fn is_home_chain(name: &str, network: &str) -> bool {
+    name == network || HOME_CHAIN.contains(&name)
+}
+
+/// A contract of a trigger or of `[[publish]]`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(untagged)]
 pub enum Consumer {
@@ -362,13 +383,20 @@ impl Manifest {
         })
     }
 
-    /// One line for people: whom the function could talk to.
+    /// One line for people: whom the function could talk to, hosts and contracts.
     pub fn could_talk_to(&self) -> String {
-        if self.egress.allow.is_empty() {
-            "nobody".into()
-        } else {
-            self.egress.allow.iter().cloned().collect::<Vec<_>>().join(", ")
-        }
+        let hosts = self.egress.allow.iter().cloned();
+        let contracts = self.publish.iter().map(|publish| match &publish.contract {
+            Consumer::Contract(contract) => format!("contract {contract} on {}", publish.chain),
+            Consumer::Any(AnyConsumer::Any) => format!("any contract on {}", publish.chain),
+        });
+        let all: Vec<String> = hosts.chain(contracts).collect();
+        if all.is_empty() { "nobody".into() } else { all.join(", ") }
+    }
+
+    /// Whether the function may publish to a contract on the home chain of the network of that name.
+    pub fn may_publish(&self, network: &str, contract: Address) -> bool {
+        self.publish.iter().any(|publish| is_home_chain(&publish.chain, network) && publish.contract.includes(contract))
     }
 
     fn validate(&self) -> Result<(), ManifestError> {
@@ -429,11 +457,30 @@ impl Manifest {
         if self.trigger.len() > 64 {
             return refuse("trigger", "at most 64");
         }
+        if self.publish.len() > 64 || !self.publish.iter().all(|publish| is_chain_name(&publish.chain)) {
+            return refuse("publish", "at most 64, each with a chain's name: 1 to 63 of the characters a-z, 0-9 and -");
+        }
         if self.upgrade.delay > 366 * 86_400 || self.retention.logs > 3_660 * 86_400 {
             return refuse("upgrade.delay", "at most 366 days (and retention.logs at most ten years)");
         }
         Ok(())
     }
+}
+
+impl Consumer {
+    /// Whether `contract` is meant.
+    pub fn includes(&self, contract: Address) -> bool {
+        match self {
+            Self::Contract(named) => *named == contract,
+            Self::Any(AnyConsumer::Any) => true,
+        }
+    }
+}
+
+/// Whether a text can be a chain's name: 1 to 63 of the characters a-z, 0-9 and -.
+fn is_chain_name(name: &str) -> bool {
+    let plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
+    (1..=63).contains(&name.len()) && name.bytes().all(plain)
 }
 
 fn is_identifier(name: &str) -> bool {
@@ -553,6 +600,9 @@ mod tests {
             chain = "local"
             consumer = "any"
             method = "answer"
+            [[publish]]
+            chain = "local"
+            contract = "any"
             [upgrade]
             delay = "1d"
             [retention]
@@ -563,8 +613,31 @@ mod tests {
         assert_eq!(manifest.upgrade.delay, 86_400);
         assert_eq!(manifest.method("price").kind, MethodKind::Query);
         assert_eq!(manifest.method("other").kind, MethodKind::Command);
-        assert_eq!(manifest.could_talk_to(), "*.example.org, api.example.com");
+        assert_eq!(manifest.could_talk_to(), "*.example.org, api.example.com, any contract on local");
         assert_eq!(Manifest::from_canonical(&manifest.to_canonical().unwrap()).unwrap(), manifest);
+    }
+
+    #[test]
+    fn only_contracts_that_are_named_may_be_published_to() {
+        let (one, two) = (Address::from([1; 20]), Address::from([2; 20]));
+        let check = |entries: &str, expected: [bool; 2], talks: &str| {
+            let manifest = Manifest::from_toml(&format!("{SMALL}{entries}")).unwrap();
+            assert_eq!([one, two].map(|contract| manifest.may_publish("net-sim", contract)), expected, "{entries}");
+            assert_eq!(manifest.could_talk_to(), talks);
+            assert_eq!(Manifest::from_canonical(&manifest.to_canonical().unwrap()).unwrap(), manifest);
+        };
+        let entry =
+            |chain: &str, contract: &str| format!("[[publish]]\nchain = \"{chain}\"\ncontract = \"{contract}\"\n");
+        check("", [false, false], "nobody");
+        check(&entry("local", "any"), [true, true], "any contract on local");
+        check(&entry("net-sim", &one.to_string()), [true, false], &format!("contract {one} on net-sim"));
+        check(&entry("home", &two.to_string()), [false, true], &format!("contract {two} on home"));
+        check(&entry("other", "any"), [false, false], "any contract on other");
+        let both = entry("local", &one.to_string()) + &entry("local", &two.to_string());
+        check(&both, [true, true], &format!("contract {one} on local, contract {two} on local"));
+        // A manifest without an entry hashes as it did before there were entries.
+        let canonical = Manifest::from_toml(SMALL).unwrap().to_canonical().unwrap();
+        assert!(!String::from_utf8(canonical).unwrap().contains("publish"));
     }
 
     #[test]
@@ -585,6 +658,11 @@ mod tests {
         check("[[method]]\nname = \"a b\"", "method.name");
         check("[[method]]\nname = \"a\"\n[[method]]\nname = \"a\"", "method");
         check("[[trigger]]\nchain = \"local\"\nconsumer = \"some\"\nmethod = \"a\"", "consumer");
+        check("[[publish]]\nchain = \"local\"\ncontract = \"some\"", "contract");
+        check("[[publish]]\nchain = \"local\"\ncontract = \"any\"\ntopic = \"a\"", "topic");
+        check("[[publish]]\nchain = \"local\"", "contract");
+        check("[[publish]]\nchain = \"A chain\"\ncontract = \"any\"", "publish");
+        check(&"[[publish]]\nchain = \"local\"\ncontract = \"any\"\n".repeat(65), "publish");
         assert!(
             Manifest::from_toml("[function]\nname = \"Upper\"\n").unwrap_err().to_string().contains("function.name")
         );

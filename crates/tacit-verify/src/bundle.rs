@@ -2,10 +2,13 @@
 
 use tacit_attest::Policy;
 use tacit_receipt::{Bundle, QuorumConfirmation, log_origin};
-use tacit_types::eip712::{Kind, Receipt};
+use tacit_types::chain::Publication;
+use tacit_types::eip712::{Kind, Outcome, Receipt};
+use tacit_types::formats::publish_call_id;
+use tacit_types::manifest::Manifest;
 use tacit_types::quorum::QuorumError;
 use tacit_types::register::QuorumAck;
-use tacit_types::{ClusterId, Digest, UnixTime};
+use tacit_types::{CallId, ClusterId, Digest, FunctionId, UnixTime};
 
 use crate::anchor::chain_text;
 use crate::judge::{judge_certificate, root_name};
@@ -112,7 +115,8 @@ impl Verifier {
         if let Some(code) = &bundle.code {
             let holds = code.hash() == Some(bundle.receipt.code_hash);
             let fits = VerifyError::Mismatch("module and manifest are not the receipt's code hash");
-            steps.record(StepName::Code, if holds { Ok(()) } else { Err(fits) });
+            let allowed = self.check_destination(&bundle, &code.manifest);
+            steps.record(StepName::Code, if holds { allowed } else { Err(fits) });
             could_talk_to = holds.then(|| code.manifest.could_talk_to());
         }
         if !bundle.openings.is_empty() {
@@ -154,7 +158,23 @@ impl Verifier {
         if matches!(receipt.kind, Kind::Query | Kind::StaleQuery) && receipt.head_before != receipt.head_after {
             return Err(VerifyError::Mismatch("a query cannot move the head"));
         }
+        if receipt.kind == Kind::Publish && (receipt.outcome != Outcome::Ok || !receipt.effects.is_zero()) {
+            return Err(VerifyError::Mismatch(
+                "a publication is of a call that succeeded, and has no effects of its own",
+            ));
+        }
         Ok(())
+    }
+
+    /// Whether the manifest lets the function publish where an opened publication goes.
+    fn check_destination(&self, bundle: &Bundle, manifest: &Manifest) -> Result<(), VerifyError> {
+        let Some(publication) = opened_publication(bundle) else { return Ok(()) };
+        let genesis = self.anchor.genesis();
+        if publication.chain_id == genesis.chain_id && manifest.may_publish(&genesis.network, publication.consumer) {
+            Ok(())
+        } else {
+            Err(VerifyError::Mismatch("the manifest does not let the function publish to this contract"))
+        }
     }
 
     /// The quorum's word about the receipt, and the time at which it was given; `None` for a stale query, which has none.
@@ -254,7 +274,31 @@ fn check_openings(bundle: &Bundle) -> Result<(), VerifyError> {
             }));
         }
     }
+    if bundle.receipt.kind == Kind::Publish {
+        if bundle.openings.response.is_some() && opened_publication(bundle).is_none() {
+            return Err(VerifyError::Mismatch("the response is not a publication"));
+        }
+        if let Some(request) = &bundle.openings.request
+            && publication_id(bundle.receipt.function_id, &request.bytes) != Some(bundle.receipt.call_id)
+        {
+            return Err(VerifyError::Mismatch("the call id is not that of a publication of the opened call"));
+        }
+    }
     Ok(())
+}
+
+/// What the opened response of a `publish` receipt holds.
+fn opened_publication(bundle: &Bundle) -> Option<Publication> {
+    let response = bundle.openings.response.as_ref().filter(|_| bundle.receipt.kind == Kind::Publish)?;
+    Publication::decode(&response.bytes)
+}
+
+/// The call id that goes with the request bytes of a `publish` receipt.
+fn publication_id(function: FunctionId, request: &[u8]) -> Option<CallId> {
+    let (parent, index) = request.split_first_chunk::<32>()?;
+    let (high, low) = index.split_first_chunk::<24>()?;
+    let index = u64::from_be_bytes(low.try_into().ok()?);
+    (*high == [0; 24]).then(|| publish_call_id(function, (*parent).into(), index))
 }
 
 fn check_log(bundle: &Bundle) -> Result<(), VerifyError> {

@@ -14,6 +14,7 @@ use tacit_types::{
 };
 
 use crate::{
+    commands::Stated,
     context::Context,
     held::Held,
     outcome::{Ended, Request},
@@ -51,45 +52,20 @@ pub(crate) async fn release(
     receipt: Receipt,
     word: Word,
 ) -> Result<Answer, Problem> {
-    let started = Instant::now();
-    let digest = receipt.digest(context.cluster);
-    let signature = context.keys.receipt.sign(digest);
-    context.metrics.release_microseconds_total.since(started);
-    let started = Instant::now();
-    let log = context.log.append(digest).await.ok_or_else(|| {
-        Problem::new(ProblemKind::StorageUnavailable, "the transparency log cannot be written")
-            .with_hint("send it again with the same idempotency key")
-    })?;
-    context.metrics.log_microseconds_total.since(started);
-    let started = Instant::now();
-    let (acknowledgement, confirmation, stale_since) = match word {
-        Word::Acknowledged(ack) => (Some(ack), None, None),
-        Word::Confirmed(confirmation) => (None, Some(confirmation), None),
-        Word::Stale(since) => (None, None, Some(since)),
+    let stale_since = match word {
+        Word::Stale(since) => Some(since),
+        Word::Acknowledged(_) | Word::Confirmed(_) => None,
     };
-    let bundle = Bundle {
-        version: VERSION,
-        cluster: context.cluster,
-        receipt: receipt.clone(),
-        signature,
-        certificate: held.certified.signed.clone(),
-        openings: Openings::default(),
-        effects: ended.effects.clone(),
-        code: (ended.code_hash == held.version.code_hash).then(|| held.version.code.clone()),
-        acknowledgement: acknowledgement.clone(),
-        confirmation,
-        log: Some(log),
-        evidence: None,
-    };
-    let encode =
-        |bundle: &Bundle| bundle.encode().map_err(|error| Problem::new(ProblemKind::Internal, error.to_string()));
+    let bundle = conclude(context, held, &ended, receipt, word).await?;
+    let started = Instant::now();
+    let Bundle { receipt, signature, acknowledgement, .. } = bundle.clone();
     context.receipts.keep(request.call_id, Arc::new(bundle.clone()));
     let bundle = Bundle { openings: fitting(ended.openings(request)), ..bundle };
     context.metrics.calls_total.add(1);
     if ended.outcome != Outcome::Ok {
         context.metrics.calls_failed_total.add(1);
     }
-    let encoded = encode(&bundle)?;
+    let encoded = bundle.encode().map_err(|error| Problem::new(ProblemKind::Internal, error.to_string()))?;
     context.metrics.release_microseconds_total.since(started);
     Ok(Answer {
         call_id: request.call_id,
@@ -101,6 +77,57 @@ pub(crate) async fn release(
         signature,
         acknowledgement,
         stale_since,
+    })
+}
+
+/// Releases a publication: its bundle opens the response, so that anybody who has it can deliver.
+pub(crate) async fn publish(context: &Context, held: &Arc<Held>, stated: Stated) -> Result<Arc<Bundle>, Problem> {
+    let Stated { waiting, receipt, acknowledgement } = stated;
+    let (request, ended) = (waiting.request(held.function), waiting.ended());
+    let bundle = conclude(context, held, &ended, receipt, Word::Acknowledged(acknowledgement)).await?;
+    let openings = Openings { response: ended.openings(&request).response, ..Openings::default() };
+    let bundle = Arc::new(Bundle { openings, ..bundle });
+    context.receipts.keep(request.call_id, Arc::clone(&bundle));
+    context.metrics.publications_total.add(1);
+    Ok(bundle)
+}
+
+/// The bundle without openings, with the receipt's signature and its place in the log.
+async fn conclude(
+    context: &Context,
+    held: &Arc<Held>,
+    ended: &Ended,
+    receipt: Receipt,
+    word: Word,
+) -> Result<Bundle, Problem> {
+    let started = Instant::now();
+    let digest = receipt.digest(context.cluster);
+    let signature = context.keys.receipt.sign(digest);
+    context.metrics.release_microseconds_total.since(started);
+    let started = Instant::now();
+    let log = context.log.append(digest).await.ok_or_else(|| {
+        Problem::new(ProblemKind::StorageUnavailable, "the transparency log cannot be written")
+            .with_hint("send it again with the same idempotency key")
+    })?;
+    context.metrics.log_microseconds_total.since(started);
+    let (acknowledgement, confirmation) = match word {
+        Word::Acknowledged(ack) => (Some(ack), None),
+        Word::Confirmed(confirmation) => (None, Some(confirmation)),
+        Word::Stale(_) => (None, None),
+    };
+    Ok(Bundle {
+        version: VERSION,
+        cluster: context.cluster,
+        receipt,
+        signature,
+        certificate: held.certified.signed.clone(),
+        openings: Openings::default(),
+        effects: ended.effects.clone(),
+        code: (ended.code_hash == held.version.code_hash).then(|| held.version.code.clone()),
+        acknowledgement,
+        confirmation,
+        log: Some(log),
+        evidence: None,
     })
 }
 

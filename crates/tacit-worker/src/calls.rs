@@ -18,8 +18,8 @@ use tacit_types::{
 use tokio::sync::oneshot;
 
 use crate::{
-    answer::{Answer, Word, release},
-    commands::{Command, Work},
+    answer::{Answer, Word, publish, release},
+    commands::{Command, Order, Work},
     context::Context,
     execute::Admitted,
     functions::Functions,
@@ -180,10 +180,16 @@ impl Calls {
     ) -> Result<Answer, Problem> {
         let (reply, answer) = oneshot::channel();
         let request = admitted.request.clone();
-        held.send(Command { admitted, work, least, keep_until, reply })?;
+        held.send(Order::Call(Box::new(Command { admitted, work, least, keep_until, reply })))?;
         let committed = answer.await.map_err(|_| held.problem())??;
         if committed.repeated {
             tracing::debug!(call = %request.call_id, "answered with the stored outcome");
+        }
+        for stated in committed.publications {
+            // What cannot be released now waits in the state and is stated again.
+            if let Err(problem) = publish(&self.context, held, stated).await {
+                tracing::warn!(call = %request.call_id, %problem, "the receipt of a publication is not released yet");
+            }
         }
         let word = Word::Acknowledged(committed.acknowledgement);
         release(&self.context, held, &request, committed.ended, committed.receipt, word).await

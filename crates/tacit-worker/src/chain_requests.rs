@@ -1,21 +1,18 @@
 //! Requests of contracts: read where they are final, run once, delivered.
 
-use std::{
-    collections::{BTreeMap, HashMap},
-    path::PathBuf,
-    time::Duration,
-};
+use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 
 use bytes::Bytes;
-use tacit_api::rendezvous;
 use tacit_ledger::{At, ContractRequest, Cursor, LedgerError, RequestStatus};
 use tacit_types::{
-    Address, CallId, FunctionId, UnixTime,
+    Address, CallId, UnixTime,
     eip712::{Kind, Outcome},
-    manifest::{AnyConsumer, Consumer, Manifest, MethodKind},
+    manifest::{Manifest, MethodKind, is_home_chain},
 };
 
-use crate::{answer::Answer, calls::Calls, commands::Work, execute::Admitted, outcome::Request, time::now};
+use crate::{
+    answer::Answer, calls::Calls, commands::Work, execute::Admitted, outcome::Request, time::now, turns::Turns,
+};
 
 /// How often the chain is looked at.
 const PERIOD: Duration = Duration::from_millis(500);
@@ -23,14 +20,10 @@ const PERIOD: Duration = Duration::from_millis(500);
 const SPAN: u64 = 2_000;
 /// Requests that wait at the same time; more stay unread on the chain.
 const MOST_WAITING: usize = 4_096;
-/// Seconds that each worker leaves to the one before it in the function's order.
-const TURN: u64 = 5;
 /// Seconds between two tries of one request.
 const RETRY: u64 = 5;
 /// Tries of one request by this worker.
 const TRIES: u32 = 20;
-/// Names that a manifest may give the home chain, besides the network's own.
-const HOME_CHAIN: [&str; 2] = ["local", "home"];
 /// Seconds after a request's deadline for which its outcome is kept.
 const KEEP_AFTER: u64 = 86_400;
 
@@ -47,9 +40,7 @@ pub(crate) struct ChainRequests {
     file: PathBuf,
     cursor: Cursor,
     waiting: BTreeMap<CallId, Waiting>,
-    /// Live workers by address, with the end of their newest certificate.
-    workers: HashMap<Address, UnixTime>,
-    next_worker_block: u64,
+    turns: Turns,
     saved: u64,
 }
 
@@ -57,7 +48,8 @@ impl ChainRequests {
     pub fn new(calls: Calls, file: PathBuf) -> Self {
         let saved = std::fs::read_to_string(&file).ok().and_then(|text| text.trim().parse().ok()).unwrap_or(0);
         let cursor = Cursor::from_block(saved);
-        Self { calls, file, cursor, waiting: BTreeMap::new(), workers: HashMap::new(), next_worker_block: 0, saved }
+        let turns = Turns::new(calls.context.keys.address);
+        Self { calls, file, cursor, waiting: BTreeMap::new(), turns, saved }
     }
 
     /// Answers requests for ever. Nothing here is trusted: the contract checks every answer.
@@ -84,7 +76,7 @@ impl ChainRequests {
         }
         self.read().await?;
         if !self.waiting.is_empty() {
-            self.read_workers().await?;
+            self.turns.read(&self.calls.context.ledger).await?;
             self.answer_due().await?;
         }
         self.save();
@@ -118,28 +110,6 @@ impl ChainRequests {
         Ok(())
     }
 
-    async fn read_workers(&mut self) -> Result<(), LedgerError> {
-        let ledger = &self.calls.context.ledger;
-        let newest = ledger.finalized().await?;
-        if newest.number >= self.next_worker_block {
-            for published in ledger.certificates(self.next_worker_block, newest).await? {
-                let until = self.workers.entry(published.certificate.worker).or_default();
-                *until = published.certificate.not_after.max(*until);
-            }
-            self.next_worker_block = newest.number + 1;
-        }
-        let time = now();
-        self.workers.retain(|_, until| *until >= time);
-        Ok(())
-    }
-
-    /// How many workers come before this one for a function.
-    fn place(&self, function: FunctionId) -> u64 {
-        let own = self.calls.context.keys.address;
-        let order = rendezvous::order(function, self.workers.keys().copied(), |worker| *worker);
-        order.iter().position(|worker| *worker == own).unwrap_or(order.len()) as u64
-    }
-
     async fn answer_due(&mut self) -> Result<(), LedgerError> {
         let time = now();
         self.waiting.retain(|_, waiting| waiting.request.arguments.deadline > time && waiting.tries < TRIES);
@@ -148,7 +118,7 @@ impl ChainRequests {
             .iter()
             .filter(|(_, waiting)| waiting.next <= time)
             .filter(|(_, waiting)| {
-                let turn = self.place(waiting.request.arguments.function_id) * TURN;
+                let turn = self.turns.wait(waiting.request.arguments.function_id);
                 waiting.request.created_at.plus(turn) <= time
             })
             .map(|(id, _)| *id)
@@ -264,12 +234,7 @@ impl ChainRequests {
 /// Whether a manifest has a trigger for this consumer and method on the home chain.
 fn is_allowed(manifest: &Manifest, network: &str, consumer: Address, method: &str) -> bool {
     manifest.trigger.iter().any(|trigger| {
-        let chain = trigger.chain == network || HOME_CHAIN.contains(&trigger.chain.as_str());
-        let consumer = match &trigger.consumer {
-            Consumer::Any(AnyConsumer::Any) => true,
-            Consumer::Contract(contract) => *contract == consumer,
-        };
-        chain && consumer && trigger.method == method
+        is_home_chain(&trigger.chain, network) && trigger.consumer.includes(consumer) && trigger.method == method
     })
 }
 

@@ -26,6 +26,7 @@ use crate::{
     host::{FunctionHost, View},
     lease,
     outcome::{Ended, Request, Standing},
+    publications::{Waiting, any_waiting},
     time::now,
 };
 
@@ -50,6 +51,27 @@ pub(crate) enum Work {
     SetSecrets(Vec<(String, Option<Bytes>)>),
 }
 
+/// What is done to a function's state, one thing after the other.
+pub(crate) enum Order {
+    /// A command.
+    Call(Box<Command>),
+    /// A publication that waits under this name is stated once more, under the own fence.
+    State { name: String, reply: oneshot::Sender<Result<Committed, Problem>> },
+    /// Publications that wait under these names wait no more.
+    Settle { names: Vec<String>, reply: oneshot::Sender<Result<(), Problem>> },
+}
+
+impl Order {
+    fn refuse(self, problem: Problem) {
+        // Who asked may be gone.
+        match self {
+            Self::Call(command) => _ = command.reply.send(Err(problem)),
+            Self::State { reply, .. } => _ = reply.send(Err(problem)),
+            Self::Settle { reply, .. } => _ = reply.send(Err(problem)),
+        }
+    }
+}
+
 /// A command on its way.
 pub(crate) struct Command {
     pub admitted: Admitted,
@@ -68,6 +90,15 @@ pub(crate) struct Committed {
     pub acknowledgement: QuorumAck,
     /// Whether this is the stored outcome of an earlier run.
     pub repeated: bool,
+    /// What it published; each has a receipt of its own.
+    pub publications: Vec<Stated>,
+}
+
+/// A publication with its acknowledged receipt.
+pub(crate) struct Stated {
+    pub waiting: Waiting,
+    pub receipt: Receipt,
+    pub acknowledgement: QuorumAck,
 }
 
 struct Entry {
@@ -75,12 +106,21 @@ struct Entry {
     ended: Ended,
     time: UnixTime,
     repeated: bool,
+    publications: Vec<Waiting>,
     reply: oneshot::Sender<Result<Committed, Problem>>,
 }
 
 struct Round {
     batch: Batch,
     entries: Vec<Entry>,
+    /// Those who wait to hear that their publications wait no more.
+    settled: Vec<oneshot::Sender<Result<(), Problem>>>,
+}
+
+impl Round {
+    fn is_empty(&self) -> bool {
+        self.entries.is_empty() && self.settled.is_empty()
+    }
 }
 
 /// The one that runs a function's commands.
@@ -90,25 +130,30 @@ pub(crate) struct Serial {
     log: StateLog,
     /// Whether the newest commit still waits for its acknowledgement.
     unacknowledged: bool,
+    /// Whether a reminder of this fence says that publications wait.
+    reminded: bool,
     time: UnixTime,
 }
 
 impl Serial {
     pub fn new(context: Arc<Context>, held: Arc<Held>, log: StateLog) -> Self {
-        Self { context, held, log, unacknowledged: false, time: UnixTime(0) }
+        Self { context, held, log, unacknowledged: false, reminded: false, time: UnixTime(0) }
     }
 
     /// Serves commands until the function ends here.
-    pub async fn run(mut self, mut receiver: mpsc::Receiver<Command>, mut ending: watch::Receiver<Option<End>>) {
+    pub async fn run(mut self, mut receiver: mpsc::Receiver<Order>, mut ending: watch::Receiver<Option<End>>) {
+        if any_waiting(&self.log.snapshot()) {
+            self.remind().await;
+        }
         loop {
             let next = tokio::select! {
                 biased;
                 () = ended(&mut ending) => Next::Ended,
                 () = lease_end(&self.held) => Next::LeaseEnded,
-                command = receiver.recv() => command.map_or(Next::Ended, |command| Next::Command(Box::new(command))),
+                order = receiver.recv() => order.map_or(Next::Ended, Next::Order),
             };
-            let command = match next {
-                Next::Command(command) => Some(*command),
+            let order = match next {
+                Next::Order(order) => Some(order),
                 Next::LeaseEnded => {
                     self.held.end(End::Lost(Problem::new(ProblemKind::NotHolder, "the lease ended")));
                     None
@@ -118,8 +163,8 @@ impl Serial {
                     if matches!(self.held.ended(), Some(End::Retired)) { receiver.try_recv().ok() } else { None }
                 }
             };
-            let Some(command) = command else { break };
-            if let Err(problem) = self.serve(command, &mut receiver).await {
+            let Some(order) = order else { break };
+            if let Err(problem) = self.serve(order, &mut receiver).await {
                 self.held.end(End::Lost(problem));
                 receiver.close();
                 break;
@@ -130,8 +175,8 @@ impl Serial {
         let Self { context, held, log, .. } = self;
         // With the log the keys go.
         drop(log);
-        while let Ok(command) = receiver.try_recv() {
-            let _ = command.reply.send(Err(problem.clone()));
+        while let Ok(order) = receiver.try_recv() {
+            order.refuse(problem.clone());
         }
         if lost {
             context.metrics.leases_lost_total.add(1);
@@ -144,19 +189,21 @@ impl Serial {
         held.finish();
     }
 
-    /// Runs a command and those behind it that fit into one commit. An error ends the function here.
-    async fn serve(&mut self, first: Command, receiver: &mut mpsc::Receiver<Command>) -> Result<(), Problem> {
+    /// Carries out an order and those behind it that fit into one commit. An error ends the function here.
+    async fn serve(&mut self, first: Order, receiver: &mut mpsc::Receiver<Order>) -> Result<(), Problem> {
         if self.unacknowledged && !self.acknowledge_again().await? {
             let detail = "the last commit is not acknowledged yet";
-            let _ = first
-                .reply
-                .send(Err(Problem::new(ProblemKind::QuorumUnavailable, detail).with_hint("the command did not run")));
+            first.refuse(Problem::new(ProblemKind::QuorumUnavailable, detail).with_hint("the command did not run"));
             return Ok(());
         }
         let mut round = self.round();
         let mut next = Some(first);
-        while let Some(command) = next.take() {
-            self.take(&mut round, command).await?;
+        while let Some(order) = next.take() {
+            match order {
+                Order::Call(command) => self.take(&mut round, *command).await?,
+                Order::State { name, reply } => self.state(&mut round, &name, reply),
+                Order::Settle { names, reply } => Self::settle(&mut round, names, reply),
+            }
             let full = round.entries.len() >= MOST_CALLS || round.batch.size() >= ENOUGH_BYTES;
             if !full && !self.unacknowledged {
                 next = receiver.try_recv().ok();
@@ -167,7 +214,32 @@ impl Serial {
 
     fn round(&self) -> Round {
         let quota = self.held.version.code.manifest.state.quota;
-        Round { batch: Batch::new(Arc::new(self.log.snapshot()), quota), entries: Vec::new() }
+        Round { batch: Batch::new(Arc::new(self.log.snapshot()), quota), entries: Vec::new(), settled: Vec::new() }
+    }
+
+    /// Has a waiting publication acknowledged once more: as for every stored outcome, nothing runs and nothing changes.
+    fn state(&self, round: &mut Round, name: &str, reply: oneshot::Sender<Result<Committed, Problem>>) {
+        let value = self.log.snapshot().value(&Key::system(name));
+        let Some(waiting) = value.and_then(|value| Waiting::decode(name, &value)) else {
+            let _ =
+                reply.send(Err(Problem::new(ProblemKind::UnknownReceipt, "the publication does not wait any more")));
+            return;
+        };
+        let (request, ended) = (waiting.request(self.held.function), waiting.ended());
+        round.entries.push(Entry { request, ended, time: now(), repeated: true, publications: Vec::new(), reply });
+    }
+
+    /// Takes publications out of those that wait.
+    fn settle(round: &mut Round, names: Vec<String>, reply: oneshot::Sender<Result<(), Problem>>) {
+        let mut overlay = round.batch.overlay();
+        for name in names {
+            if let Err(error) = overlay.delete(Key::system(name)) {
+                let _ = reply.send(Err(store_problem(&error)));
+                return;
+            }
+        }
+        round.batch.add_writes(overlay);
+        round.settled.push(reply);
     }
 
     /// Settles one command as far as its outcome, in `round`.
@@ -186,7 +258,9 @@ impl Serial {
                 refuse(reply, Problem::new(ProblemKind::InvalidRequest, detail));
             } else if let Some(ended) = Ended::decode(&record.body) {
                 self.context.metrics.calls_repeated_total.add(1);
-                round.entries.push(Entry { request: admitted.request, ended, time: now(), repeated: true, reply });
+                let request = admitted.request;
+                let time = now();
+                round.entries.push(Entry { request, ended, time, repeated: true, publications: Vec::new(), reply });
             } else {
                 refuse(reply, Problem::new(ProblemKind::Internal, "the stored outcome cannot be read"));
             }
@@ -207,21 +281,19 @@ impl Serial {
             refuse(reply, Problem::new(ProblemKind::Overloaded, "the function keeps too much in memory"));
             return Ok(());
         }
-        let ended = match work {
-            Work::Deny => ended_without_running(
-                &self.held.version,
-                admitted.kind,
-                Outcome::Denied,
-                "denied",
-                "this caller may not call this function",
-            ),
-            Work::SetSecrets(secrets) => self.set_secrets(round, &admitted, secrets, keep_until),
+        let (ended, publications) = match work {
+            Work::Deny => {
+                let why = "this caller may not call this function";
+                let ended = ended_without_running(&self.held.version, admitted.kind, Outcome::Denied, "denied", why);
+                (ended, Vec::new())
+            }
+            Work::SetSecrets(secrets) => (self.set_secrets(round, &admitted, secrets, keep_until), Vec::new()),
             Work::Run => {
-                let Ran { ended, writes } = self.run_method(round, &admitted, time).await?;
-                self.keep(round, &admitted, ended, writes, keep_until, pinned)
+                let ran = self.run_method(round, &admitted, time).await?;
+                self.keep(round, &admitted, ran, time, keep_until)
             }
         };
-        round.entries.push(Entry { request: admitted.request, ended, time, repeated: false, reply });
+        round.entries.push(Entry { request: admitted.request, ended, time, repeated: false, publications, reply });
         Ok(())
     }
 
@@ -229,11 +301,11 @@ impl Serial {
     async fn run_method(&mut self, round: &mut Round, admitted: &Admitted, time: UnixTime) -> Result<Ran, Problem> {
         let view = View::Overlay(Arc::new(round.batch.overlay()));
         let (context, version) = (Arc::clone(&self.context), Arc::clone(&self.held.version));
-        let host = Arc::new(FunctionHost::new(view, Arc::clone(&version), Arc::clone(&context.network)));
+        let host = Arc::new(FunctionHost::new(view, Arc::clone(&version), &context));
         let admitted = admitted.clone();
         let run = async move { execute(&context, &version, &admitted, time, host).await };
         let mut run = std::pin::pin!(run);
-        if round.entries.is_empty() {
+        if round.is_empty() {
             return Ok(run.await);
         }
         match tokio::time::timeout(LINGER, &mut run).await {
@@ -248,16 +320,18 @@ impl Serial {
         }
     }
 
-    /// Puts a finished call's writes and record into the batch.
+    /// Puts a finished call's writes, publications and record into the batch: all of them, or its failure alone.
     fn keep(
         &self,
         round: &mut Round,
         admitted: &Admitted,
-        ended: Ended,
-        writes: Vec<tacit_runtime::Write>,
+        ran: Ran,
+        time: UnixTime,
         keep_until: UnixTime,
-        pinned: bool,
-    ) -> Ended {
+    ) -> (Ended, Vec<Waiting>) {
+        let Ran { mut ended, writes, publications } = ran;
+        let pinned = admitted.kind == Kind::ChainRequest;
+        let publications = Waiting::of_call(publications, &admitted.request, &ended, self.held.fence, time);
         let mut overlay = round.batch.overlay();
         let written = writes.into_iter().try_for_each(|write| {
             let key = Key::state(write.key);
@@ -266,8 +340,13 @@ impl Serial {
                 None => overlay.delete(key),
             }
         });
+        let written =
+            written.and_then(|()| publications.iter().try_for_each(|publication| publication.write(&mut overlay)));
         match written {
-            Ok(()) => self.add(round, overlay, admitted, ended, keep_until, pinned),
+            Ok(()) => {
+                ended.effects.extend(publications.iter().map(Waiting::effect));
+                (self.add(round, overlay, admitted, ended, keep_until, pinned), publications)
+            }
             Err(error) => {
                 let name = if matches!(error, StoreError::Quota { .. }) { "state-quota" } else { "state-bytes" };
                 let mut refused =
@@ -275,7 +354,7 @@ impl Serial {
                 refused.fuel = ended.fuel;
                 refused.effects = ended.effects;
                 let unchanged = round.batch.overlay();
-                self.add(round, unchanged, admitted, refused, keep_until, pinned)
+                (self.add(round, unchanged, admitted, refused, keep_until, pinned), Vec::new())
             }
         }
     }
@@ -326,13 +405,22 @@ impl Serial {
 
     /// Commits a round, gets it acknowledged and answers its calls. An error ends the function here.
     async fn close(&mut self, round: Round) -> Result<(), Problem> {
-        let Round { batch, entries } = round;
-        if entries.is_empty() {
+        let Round { batch, entries, settled } = round;
+        if entries.is_empty() && batch.is_empty() {
+            self.answer_settled(settled).await;
             return Ok(());
         }
         let head_before = self.log.head();
         let commits = !batch.is_empty();
         if commits {
+            let publishes = entries.iter().any(|entry| !entry.publications.is_empty());
+            if publishes && !self.remind().await {
+                let detail = "a place for publications that wait cannot be written";
+                let problem =
+                    Problem::new(ProblemKind::StorageUnavailable, detail).with_hint("the command did not run");
+                answer_all(entries, settled, &problem);
+                return Ok(());
+            }
             self.time = self.time.max(now());
             let started = Instant::now();
             let appended = self.log.append(batch.into_commit(self.time)).await;
@@ -340,34 +428,36 @@ impl Serial {
             if let Err(error) = appended {
                 let problem = store_problem(&error);
                 tracing::warn!(function = %self.held.function, %error, "a commit could not be stored");
-                answer_all(entries, &problem);
+                answer_all(entries, settled, &problem);
                 return if error.is_retryable() { Ok(()) } else { Err(problem) };
             }
             self.context.metrics.commits_total.add(1);
         }
         let position = self.position();
         let SignedCertificate { certificate, .. } = &self.held.certified.signed;
-        let receipts: Vec<Receipt> = entries
-            .iter()
-            .map(|entry| {
-                let standing = Standing {
-                    certificate: self.held.certified.id,
-                    epoch: certificate.epoch,
-                    fence: position.fence,
-                    sequence: position.sequence,
-                    head_before,
-                    head_after: position.head,
-                    time: entry.time,
-                };
-                entry.ended.receipt(&entry.request, &standing)
-            })
-            .collect();
+        // Each call's receipt, and behind it those of its publications.
+        let mut receipts: Vec<Receipt> = Vec::with_capacity(entries.len());
+        for entry in &entries {
+            let standing = Standing {
+                certificate: self.held.certified.id,
+                epoch: certificate.epoch,
+                fence: position.fence,
+                sequence: position.sequence,
+                head_before,
+                head_after: position.head,
+                time: entry.time,
+            };
+            receipts.push(entry.ended.receipt(&entry.request, &standing));
+            let function = self.held.function;
+            receipts
+                .extend(entry.publications.iter().map(|one| one.ended().receipt(&one.request(function), &standing)));
+        }
         let digests: Vec<Digest> = receipts.iter().map(|receipt| receipt.digest(self.context.cluster)).collect();
         let acknowledgement = match self.acknowledge(position, receipts_root(&digests)).await {
             Ok(acknowledgement) => acknowledgement,
             Err(error) => {
                 let problem = not_acknowledged_problem(&self.context, self.held.certified.id, &error);
-                answer_all(entries, &problem);
+                answer_all(entries, settled, &problem);
                 return match error {
                     NotAcknowledged::Lost(_) => Err(problem),
                     NotAcknowledged::Unanswered => {
@@ -378,13 +468,49 @@ impl Serial {
             }
         };
         let leaves: Vec<Digest> = digests.iter().map(|digest| merkle::leaf(*digest)).collect();
-        for (index, (entry, receipt)) in entries.into_iter().zip(receipts).enumerate() {
+        let mut stated = receipts.into_iter().enumerate().map(|(index, receipt)| {
             let receipt_path = merkle::proof(&leaves, index).unwrap_or_default();
-            let acknowledgement = QuorumAck { receipt_path, ..acknowledgement.clone() };
-            let Entry { ended, repeated, reply, .. } = entry;
-            let _ = reply.send(Ok(Committed { ended, receipt, acknowledgement, repeated }));
+            (receipt, QuorumAck { receipt_path, ..acknowledgement.clone() })
+        });
+        for entry in entries {
+            let Entry { ended, repeated, publications, reply, .. } = entry;
+            let Some((receipt, acknowledgement)) = stated.next() else { break };
+            let publications = publications
+                .into_iter()
+                .zip(&mut stated)
+                .map(|(waiting, (receipt, acknowledgement))| Stated { waiting, receipt, acknowledgement })
+                .collect();
+            let _ = reply.send(Ok(Committed { ended, receipt, acknowledgement, repeated, publications }));
         }
+        self.answer_settled(settled).await;
         Ok(())
+    }
+
+    /// Says in the open that publications wait, before they do. False when that could not be written.
+    async fn remind(&mut self) -> bool {
+        if !self.reminded {
+            match self.context.reminders.put(self.held.function, self.held.fence).await {
+                Ok(()) => self.reminded = true,
+                Err(error) => tracing::warn!(function = %self.held.function, %error, "no reminder could be put"),
+            }
+        }
+        self.reminded
+    }
+
+    /// Answers those whose publications wait no more, and takes the reminder away with the last of them.
+    async fn answer_settled(&mut self, settled: Vec<oneshot::Sender<Result<(), Problem>>>) {
+        if settled.is_empty() {
+            return;
+        }
+        if !any_waiting(&self.log.snapshot()) {
+            match self.context.reminders.clear(self.held.function, self.held.fence).await {
+                Ok(()) => self.reminded = false,
+                Err(error) => tracing::warn!(function = %self.held.function, %error, "a reminder stays"),
+            }
+        }
+        for reply in settled {
+            let _ = reply.send(Ok(()));
+        }
     }
 
     fn position(&self) -> Position {
@@ -419,7 +545,7 @@ impl Serial {
 
 /// What happens next to a function.
 enum Next {
-    Command(Box<Command>),
+    Order(Order),
     Ended,
     LeaseEnded,
 }
@@ -428,9 +554,12 @@ async fn ended(ending: &mut watch::Receiver<Option<End>>) {
     let _ = ending.wait_for(Option::is_some).await;
 }
 
-fn answer_all(entries: Vec<Entry>, problem: &Problem) {
+fn answer_all(entries: Vec<Entry>, settled: Vec<oneshot::Sender<Result<(), Problem>>>, problem: &Problem) {
     for entry in entries {
         let _ = entry.reply.send(Err(problem.clone()));
+    }
+    for reply in settled {
+        let _ = reply.send(Err(problem.clone()));
     }
 }
 

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use object_store::ObjectStore;
 use tacit_ledger::{Ledger, Writer};
 use tacit_runtime::{Engine, egress::Network};
+use tacit_store::Reminders;
 use tacit_types::{ClusterId, deployment::Deployment};
 
 use crate::{
@@ -26,6 +27,8 @@ pub(crate) struct Context {
     pub engine: Engine,
     pub network: Arc<Network>,
     pub loader: Loader,
+    /// Which functions have publications that wait.
+    pub reminders: Reminders,
     /// Where state logs are.
     pub state: Arc<dyn ObjectStore>,
     pub ledger: Ledger,

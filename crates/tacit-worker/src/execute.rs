@@ -8,6 +8,7 @@ use tacit_api::CallFailure;
 use tacit_runtime::{Call, Clock, Failure, Host, Limits, RequestInfo, Write};
 use tacit_types::{
     FunctionId, UnixTime,
+    chain::Publication,
     eip712::{Kind, Outcome},
     manifest::{Body, Method, MethodKind},
 };
@@ -36,6 +37,7 @@ pub(crate) struct Admitted {
 pub(crate) struct Ran {
     pub ended: Ended,
     pub writes: Vec<Write>,
+    pub publications: Vec<Publication>,
 }
 
 /// Runs a call at `time`.
@@ -86,7 +88,7 @@ pub(crate) async fn execute(
         fuel: outcome.fuel_used,
         code_hash: version.code_hash,
     };
-    Ran { ended, writes: outcome.writes }
+    Ran { ended, writes: outcome.writes, publications: outcome.publications }
 }
 
 // The lines themselves are for the owner alone; their number may be known.

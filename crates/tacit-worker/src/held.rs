@@ -19,7 +19,7 @@ use crate::{
     acknowledger::{Asked, NotAcknowledged},
     certificates::Certified,
     code::Version,
-    commands::{Command, Serial},
+    commands::{Order, Serial},
     context::Context,
     lease::{self, LeaseError, Taken},
     root_key,
@@ -51,7 +51,7 @@ pub(crate) struct Held {
     pub certified: Arc<Certified>,
     pub fence: u64,
     lease: RwLock<Arc<HeldLease>>,
-    commands: mpsc::Sender<Command>,
+    orders: mpsc::Sender<Order>,
     /// Queries that run at the same time.
     pub queries: Semaphore,
     /// Queries that wait or run.
@@ -127,9 +127,9 @@ impl Held {
         UnixTime(self.confirmed.load(Ordering::Relaxed))
     }
 
-    /// Gives a command to the one that runs them one after the other.
-    pub fn send(&self, command: Command) -> Result<(), Problem> {
-        self.commands.try_send(command).map_err(|error| match error {
+    /// Gives an order to the one that carries them out one after the other.
+    pub fn send(&self, order: Order) -> Result<(), Problem> {
+        self.orders.try_send(order).map_err(|error| match error {
             mpsc::error::TrySendError::Full(_) => {
                 Problem::new(ProblemKind::Overloaded, "too many commands wait for this function")
             }
@@ -253,7 +253,7 @@ async fn serve(
         .map_err(|error| not_acknowledged_problem(context, certified.id, &error))?;
     let manifest = &version.code.manifest;
     let concurrency = usize::try_from(manifest.limits.concurrency).unwrap_or(usize::MAX);
-    let (commands, receiver) = mpsc::channel(context.limits.queue);
+    let (orders, receiver) = mpsc::channel(context.limits.queue);
     let (end, ending) = watch::channel(None);
     let acknowledged = Acknowledged { position, snapshot: Arc::new(log.snapshot()) };
     let held = Arc::new(Held {
@@ -264,7 +264,7 @@ async fn serve(
         certified: Arc::clone(certified),
         fence,
         lease: RwLock::new(lease),
-        commands,
+        orders,
         queries: Semaphore::new(concurrency),
         queued_queries: AtomicUsize::new(0),
         acknowledged: RwLock::new(Arc::new(acknowledged)),

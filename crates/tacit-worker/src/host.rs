@@ -5,14 +5,19 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use bytes::Bytes;
 use tacit_runtime::{
-    FetchRequest, FetchResponse, Host, HostError,
-    egress::{AllowList, Egress, EgressLimits, Network},
+    Destination, FetchRequest, FetchResponse, Host, HostError,
+    egress::{AllowList, Egress, EgressLimits},
 };
 use tacit_store::{Key, Overlay, Snapshot, Space};
 use tacit_types::manifest::Manifest;
 use zeroize::Zeroizing;
 
-use crate::{code::Version, time::now_micros};
+use crate::{
+    code::Version,
+    context::Context,
+    publications::{self, HomeChain},
+    time::now_micros,
+};
 
 /// State as one call sees it before its own writes.
 #[derive(Clone)]
@@ -24,14 +29,14 @@ pub(crate) enum View {
 }
 
 impl View {
-    fn value(&self, key: &Key) -> Option<Bytes> {
+    pub fn value(&self, key: &Key) -> Option<Bytes> {
         match self {
             Self::Snapshot(snapshot) => snapshot.value(key),
             Self::Overlay(overlay) => overlay.value(key),
         }
     }
 
-    fn list(&self, space: Space, prefix: &str, after: Option<&str>, limit: usize) -> Vec<(String, Bytes)> {
+    pub fn list(&self, space: Space, prefix: &str, after: Option<&str>, limit: usize) -> Vec<(String, Bytes)> {
         match self {
             Self::Snapshot(snapshot) => snapshot.list(space, prefix, after, limit),
             Self::Overlay(overlay) => overlay.list(space, prefix, after, limit),
@@ -44,12 +49,16 @@ pub(crate) struct FunctionHost {
     view: View,
     version: Arc<Version>,
     egress: Egress,
+    home: HomeChain,
 }
 
 impl FunctionHost {
-    pub fn new(view: View, version: Arc<Version>, network: Arc<Network>) -> Self {
-        let egress = Egress::new(AllowList::new(&version.code.manifest.egress.allow), EgressLimits::default(), network);
-        Self { view, version, egress }
+    pub fn new(view: View, version: Arc<Version>, context: &Context) -> Self {
+        let allowed = AllowList::new(&version.code.manifest.egress.allow);
+        let egress = Egress::new(allowed, EgressLimits::default(), Arc::clone(&context.network));
+        let genesis = &context.deployment.genesis;
+        let home = HomeChain { network: genesis.network.clone(), chain_id: genesis.chain_id };
+        Self { view, version, egress, home }
     }
 
     fn manifest(&self) -> &Manifest {
@@ -85,6 +94,10 @@ impl Host for FunctionHost {
 
     async fn fetch(&self, request: FetchRequest) -> Result<FetchResponse, HostError> {
         self.egress.fetch(request).await.map_err(HostError::from)
+    }
+
+    async fn destination(&self, chain: &str, contract: &str, topic: &str) -> Result<Destination, HostError> {
+        publications::destination(&self.view, self.manifest(), &self.home, [chain, contract, topic])
     }
 
     fn now(&self) -> u64 {

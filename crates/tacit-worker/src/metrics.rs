@@ -60,6 +60,9 @@ counters! {
     leases_taken_total "counter" "Leases taken over.";
     leases_lost_total "counter" "Leases lost to revocation, another worker or another version.";
     functions_held "gauge" "Functions held now.";
+    publications_total "counter" "Receipts of publications that were released.";
+    publications_delivered_total "counter" "Publications that this worker delivered to their contract.";
+    publications_dropped_total "counter" "Publications whose contract refused them until they were given up.";
     chain_requests_total "counter" "Requests of contracts that were answered.";
     log_size "gauge" "Entries of the transparency log.";
     admissions_total "counter" "Certificates received.";

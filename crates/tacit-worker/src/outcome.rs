@@ -58,7 +58,7 @@ pub(crate) struct Ended {
     pub code_hash: CodeHash,
 }
 
-/// The key that a call's four salts come from; salts of chain requests are zero.
+/// The key that a call's four salts come from; zero are those of chain requests, and that of a publication's response.
 #[derive(Clone)]
 pub(crate) struct Salts(Zeroizing<[u8; 32]>);
 
@@ -72,9 +72,28 @@ impl Salts {
         Self(key)
     }
 
+    /// The salts of the receipt of one of the call's publications.
+    pub fn of_publication(&self, index: u64) -> Self {
+        let mut key = Zeroizing::new([0; 32]);
+        Hkdf::<Sha256>::new(Some(b"tacit/salts/publish/1"), self.0.as_slice())
+            .expand(&index.to_be_bytes(), key.as_mut_slice())
+            .expect("32 bytes are a valid HKDF output length");
+        Self(key)
+    }
+
+    /// The salts with this key.
+    pub fn from_bytes(key: [u8; 32]) -> Self {
+        Self(Zeroizing::new(key))
+    }
+
+    /// The key.
+    pub fn as_bytes(&self) -> &[u8; 32] {
+        &self.0
+    }
+
     /// The salt of one commitment.
     pub fn salt(&self, kind: Kind, tag: Tag) -> Digest {
-        if kind == Kind::ChainRequest {
+        if kind == Kind::ChainRequest || (kind == Kind::Publish && tag == Tag::Response) {
             return Digest::ZERO;
         }
         let mut salt = [0; 32];
@@ -161,7 +180,7 @@ impl Ended {
         let effects = serde_json::to_vec(&self.effects).expect("effects are plain data");
         let mut out = Vec::with_capacity(96 + effects.len() + self.response.len());
         out.extend_from_slice(&[VERSION, self.kind.code(), self.outcome.code(), u8::from(self.format == Body::Bytes)]);
-        out.extend_from_slice(self.salts.0.as_slice());
+        out.extend_from_slice(self.salts.as_bytes());
         out.extend_from_slice(self.code_hash.as_bytes());
         out.extend_from_slice(&self.fuel.to_be_bytes());
         out.extend_from_slice(&(effects.len() as u64).to_be_bytes());
@@ -183,7 +202,7 @@ impl Ended {
             kind: KINDS.into_iter().find(|known| known.code() == kind)?,
             outcome: OUTCOMES.into_iter().find(|known| known.code() == outcome)?,
             format: if format == 1 { Body::Bytes } else { Body::Json },
-            salts: Salts(Zeroizing::new(*salts)),
+            salts: Salts::from_bytes(*salts),
             code_hash: (*code_hash).into(),
             fuel: u64::from_be_bytes(*fuel),
             effects: serde_json::from_slice(effects).ok()?,
@@ -276,8 +295,8 @@ mod tests {
     }
 
     #[test]
-    fn openings_open_and_chain_requests_have_no_salt() {
-        let check = |kind, zero| {
+    fn openings_open_and_only_what_contracts_recompute_has_no_salt() {
+        let check = |kind, zero: fn(Tag) -> bool| {
             let (ended, request) = (ended(kind, Outcome::Ok), request());
             let receipt = ended.receipt(&request, &standing());
             let openings = ended.openings(&request);
@@ -285,11 +304,12 @@ mod tests {
             for ((tag, opening), commitment) in openings.members().into_iter().zip(commitments) {
                 let opening = opening.unwrap();
                 assert_eq!(commit(tag, opening.salt, &opening.bytes), commitment);
-                assert_eq!(opening.salt.is_zero(), zero);
+                assert_eq!(opening.salt.is_zero(), zero(tag));
             }
         };
-        check(Kind::Command, false);
-        check(Kind::ChainRequest, true);
+        check(Kind::Command, |_| false);
+        check(Kind::ChainRequest, |_| true);
+        check(Kind::Publish, |tag| tag == Tag::Response);
     }
 
     #[test]

@@ -1,4 +1,5 @@
-//! Receipt bundles that anybody may fetch: without openings, so without anything that only a caller may know.
+//! Receipt bundles that anybody may fetch: without anything that only a caller may know, so without openings but that of a
+//! publication's response.
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -65,10 +66,14 @@ impl Receipts {
         let _ = self.writer.try_send((call, bundle));
     }
 
+    /// The bundle of a call, if it is among the newest.
+    pub fn recent(&self, call: CallId) -> Option<Arc<Bundle>> {
+        self.recent.lock().unwrap_or_else(PoisonError::into_inner).bundles.get(&call).cloned()
+    }
+
     /// The bundle of a call that this worker answered.
     pub async fn fetch(&self, call: CallId) -> Option<Bytes> {
-        let recent = self.recent.lock().unwrap_or_else(PoisonError::into_inner).bundles.get(&call).cloned();
-        match recent {
+        match self.recent(call) {
             Some(bundle) => encode(&bundle).ok().map(Bytes::from),
             None => tokio::fs::read(file(&self.folder, call)).await.ok().map(Bytes::from),
         }

@@ -6,7 +6,7 @@ use tacit_api::{Problem, ProblemKind, limits};
 use tacit_ledger::{Addresses, At, Ledger, LedgerError};
 use tacit_platform::{ConfigfsTsm, Driver, GuestSocket};
 use tacit_runtime::{CompiledCache, Engine, EngineConfig, egress::Network};
-use tacit_store::{Blobs, open_local};
+use tacit_store::{Blobs, Reminders, open_local};
 use tacit_types::{Address, deployment::Deployment, signature::SigningKey};
 use tokio::{net::TcpListener, sync::Semaphore, task::JoinSet};
 
@@ -20,6 +20,7 @@ use crate::{
     config::{Machine, WorkerConfig},
     confirmer::Confirmer,
     context::Context,
+    deliveries::{Deliveries, Reminded},
     error::WorkerError,
     functions::Functions,
     gatekeepers::Gatekeepers,
@@ -92,6 +93,8 @@ impl Worker {
             }
         });
         tasks.spawn(functions.clone().keep());
+        tasks.spawn(Deliveries::new(calls.clone()).run());
+        tasks.spawn(Reminded::new(calls.clone()).run());
         tasks.spawn(ChainRequests::new(calls, config.folder.join("requests.block")).run());
         let candidate =
             Candidate { context: Arc::clone(&context), functions: functions.clone(), machine, operator, endpoint };
@@ -180,6 +183,7 @@ async fn context(
         .await
         .map_err(|error| WorkerError::File { path: config.folder.clone(), source: std::io::Error::other(error) })??;
     let blobs = Blobs::new(open_local(&config.folder.join("blobs"))?, limits::MAX_BLOB);
+    let state = open_local(&config.store)?;
     let gateways = if config.gateways.is_empty() { deployment.gateways.clone() } else { config.gateways.clone() };
     Ok(Context {
         acknowledger: Acknowledger::start(gatekeepers.clone(), keys.receipt.clone(), Arc::clone(&metrics)),
@@ -193,7 +197,8 @@ async fn context(
         ),
         receipts: Receipts::start(config.folder.join("receipts")),
         loader: Loader::new(engine.clone(), blobs, gateways)?,
-        state: open_local(&config.store)?,
+        reminders: Reminders::new(Arc::clone(&state)),
+        state,
         network: Arc::new(Network::internet()),
         certificates: Certificates::default(),
         limits: config.limits.clone(),

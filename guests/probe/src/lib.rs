@@ -1,17 +1,22 @@
 //! A component that misbehaves in every way a limit is for.
 
+// The generated import of `chain.publish` takes each text as two arguments.
+#![allow(clippy::too_many_arguments)]
+
 wit_bindgen::generate!({ path: "../wit", world: "function" });
 
 use std::collections::HashMap;
 use std::hint::black_box;
 
-use tacit::function::{clock, http, log, random, request, secrets, state};
+use tacit::function::{chain, clock, http, log, random, request, secrets, state};
 
 struct Probe;
 
-const METHODS: [&str; 14] = [
+const CONTRACT: &str = "0x0101010101010101010101010101010101010101";
+
+const METHODS: [&str; 16] = [
     "loop", "allocate", "recurse", "panic", "large", "flood", "ask", "fetches", "write", "random", "hash", "file",
-    "parallel", "about",
+    "parallel", "about", "publish", "publish-many",
 ];
 
 impl Guest for Probe {
@@ -66,6 +71,17 @@ impl Guest for Probe {
                 }
                 bodies
             }
+            "publish" => {
+                let mut sequences = Vec::new();
+                for topic in ["one", "one", "two"] {
+                    let sequence = chain::publish("local", CONTRACT, topic, &input).map_err(failed)?;
+                    sequences.push(sequence.to_string());
+                }
+                sequences.join(" ").into_bytes()
+            }
+            "publish-many" => loop {
+                chain::publish("local", CONTRACT, "many", &input).map_err(failed)?;
+            },
             "about" => format!("{:?} {:?}", request::current(), secrets::get("KEY").map_err(failed)?).into_bytes(),
             _ => return Err(failure(format!("no method {method}"))),
         })

@@ -59,6 +59,23 @@ const state = {
   },
 };
 
+const textOf = (name, value) => {
+  if (typeof value !== "string") throw new TypeError(`chain.publish: ${name} must be a string`);
+  return value.toWellFormed();
+};
+const dataOf = (data) => {
+  if (web.isBytes(data)) return web.bytesOf(data);
+  if (typeof data === "string" && /^0x(?:[0-9a-f]{2})*$/i.test(data)) return Uint8Array.fromHex(data.slice(2));
+  throw new TypeError("chain.publish: data must be bytes or 0x-hex");
+};
+
+const chain = {
+  // The sequence of the publication. What a failed call published never leaves the worker.
+  async publish({ chain, contract, topic, data }) {
+    return native.chainPublish(textOf("chain", chain), textOf("contract", contract), textOf("topic", topic), dataOf(data));
+  },
+};
+
 const secrets = {
   get(name) {
     const value = native.secretGet(String(name));
@@ -77,4 +94,4 @@ for (const [level, name] of ["debug", "info", "warn", "error"].entries()) {
   log[name] = (message, fields) => native.log(level, fields === undefined ? String(message) : `${message} ${JSON.stringify(fields)}`);
 }
 
-web.module = { state: Object.freeze(state), secrets: Object.freeze(secrets), request: Object.freeze(request), log: Object.freeze(log) };
+web.module = { state: Object.freeze(state), chain: Object.freeze(chain), secrets: Object.freeze(secrets), request: Object.freeze(request), log: Object.freeze(log) };

@@ -9,7 +9,7 @@ use url::{Url, form_urlencoded, quirks};
 
 use crate::random;
 use crate::tacit::function::types::HostError;
-use crate::tacit::function::{clock, http, log, request, secrets, state};
+use crate::tacit::function::{chain, clock, http, log, request, secrets, state};
 
 /// Set as soon as the host can be asked: not while the image is made.
 pub static HOST: AtomicBool = AtomicBool::new(false);
@@ -54,7 +54,7 @@ impl<'js, T: IntoJs<'js>> IntoJs<'js> for Nullable<T> {
 fn error_value<'js>(ctx: &Ctx<'js>, error: HostError) -> Result<Value<'js>> {
     let (code, message) = match error {
         HostError::ReadOnly => {
-            ("state-read-only", "a query cannot write state; declare the method as a command".to_owned())
+            ("state-read-only", "a query cannot write state or publish; declare the method as a command".to_owned())
         }
         HostError::Denied(message) => ("denied", message),
         HostError::Invalid(message) => ("invalid", message),
@@ -80,6 +80,7 @@ pub fn object<'js>(ctx: &Ctx<'js>) -> Result<Object<'js>> {
     urls(&native)?;
     randomness(&native)?;
     durable(&native)?;
+    outputs(&native)?;
     surroundings(&native)?;
     exchanges(&native)?;
     Ok(native)
@@ -247,6 +248,14 @@ fn durable(native: &Object<'_>) -> Result<()> {
     native.set("stateBegin", Func::from(|ctx: Ctx<'_>| state::begin().map_err(|error| thrown(&ctx, error))))?;
     native.set("stateCommit", Func::from(|ctx: Ctx<'_>| state::commit().map_err(|error| thrown(&ctx, error))))?;
     native.set("stateRollback", Func::from(|ctx: Ctx<'_>| state::rollback().map_err(|error| thrown(&ctx, error))))
+}
+
+fn outputs(native: &Object<'_>) -> Result<()> {
+    fn publish(ctx: Ctx<'_>, chain: String, contract: String, topic: String, data: Bytes) -> Result<f64> {
+        let sequence = chain::publish(&chain, &contract, &topic, &data.0);
+        sequence.map(|sequence| sequence as f64).map_err(|error| thrown(&ctx, error))
+    }
+    native.set("chainPublish", Func::from(publish))
 }
 
 fn surroundings(native: &Object<'_>) -> Result<()> {

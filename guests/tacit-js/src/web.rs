@@ -20,7 +20,7 @@ const FILES: [(&str, &str); 10] = [
 ];
 
 /// Names that `import … from "tacit"` finds.
-const EXPORTS: [&str; 4] = ["state", "secrets", "request", "log"];
+const EXPORTS: [&str; 5] = ["state", "chain", "secrets", "request", "log"];
 
 /// Where the prelude's exports wait for the module `tacit` to take them.
 const HANDOVER: &str = "__tacit";

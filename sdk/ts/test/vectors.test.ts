@@ -34,7 +34,7 @@ test("identifiers and commitments", () => {
   const f = vector("formats.json");
   const commit = (tag: string, salt: Hex, bytes: Hex): Hex =>
     kabi(["string", "bytes32", "bytes32"], [tag, salt, keccak256(bytes)]);
-  const { functionId, codeHash, triggerId, head, request, publication, confirmationLeaf } = f;
+  const { functionId, codeHash, triggerId, publishId, head, request, publication, confirmationLeaf } = f;
   assert.equal(
     kabi(
       ["uint256", "address", "address", "string"],
@@ -52,6 +52,14 @@ test("identifiers and commitments", () => {
   assert.equal(
     kabi(["string", "bytes32", "uint256", "bytes32"], ["trigger", triggerId.function, triggerId.index, triggerId.event]),
     triggerId.digest,
+  );
+  assert.equal(
+    kabi(["string", "bytes32", "bytes32", "uint256"], ["publish", publishId.function, publishId.callId, publishId.index]),
+    publishId.digest,
+  );
+  assert.equal(
+    encodeAbiParameters([{ type: "bytes32" }, { type: "uint256" }], [publishId.callId, publishId.index]),
+    publishId.request,
   );
   const parts = [u64(head.keyEpoch), u64(head.fence), u64(head.sequence), head.head, sha256(stringToHex(head.ciphertext))];
   assert.equal(sha256(concat([stringToHex("tacit/head/1"), head.function, ...parts])), head.digest);

@@ -12,12 +12,19 @@ use crate::{
     output,
 };
 
+/// What editors and `tsc` need to know of the module "tacit".
+const TYPES: (&str, &str) = ("src/tacit.d.ts", include_str!("../../templates/tacit.d.ts"));
+/// How editors and `tsc` read the sources.
+const TYPESCRIPT: (&str, &str) = ("tsconfig.json", include_str!("../../templates/tsconfig.json"));
+
 /// A template's files. `{{name}}` stands for the function's name.
 fn files(template: Template) -> &'static [(&'static str, &'static str)] {
     match template {
         Template::Ts => &[
             ("tacit.toml", include_str!("../../templates/ts/tacit.toml")),
             ("src/index.ts", include_str!("../../templates/ts/src/index.ts")),
+            TYPES,
+            TYPESCRIPT,
         ],
         Template::Js => &[
             ("tacit.toml", include_str!("../../templates/js/tacit.toml")),
@@ -26,6 +33,8 @@ fn files(template: Template) -> &'static [(&'static str, &'static str)] {
         Template::Oracle => &[
             ("tacit.toml", include_str!("../../templates/oracle/tacit.toml")),
             ("src/index.ts", include_str!("../../templates/oracle/src/index.ts")),
+            TYPES,
+            TYPESCRIPT,
         ],
     }
 }

@@ -1,12 +1,12 @@
 //! Pull and push: answers, callbacks, refunds, publications, and what the contracts refuse.
 
 use tacit_ledger::{
-    Acceptance, At, RequestStatus,
+    Acceptance, At, LedgerError, RequestStatus,
     requests::{BatchAnswer, compact_batch},
 };
 use tacit_types::{
     Address, CallId, CertificateId, CodeHash, Digest, FunctionId, Head, RootId, UnixTime,
-    chain::receipt_batch_digest,
+    chain::{MAX_PUBLICATION_DATA, receipt_batch_digest},
     eip712::{Kind, Outcome, Receipt},
     merkle,
 };
@@ -174,45 +174,91 @@ async fn a_publication_counts_once_in_rising_order_from_a_chosen_function() {
     let consumer = cluster.consumer().await;
     let first = cluster.publication(consumer, "verdict", 1, b"PASS");
     let (receipt, signature) = cluster.publish_receipt(&first).await;
-    assert_eq!(refused(cluster.owner.deliver_publication(&first, &receipt, &signature).await), "NotAPublisher");
+    assert_eq!(refused(cluster.owner.publish(&first, &receipt, &signature, None).await), "NotAPublisher");
     cluster.owner.set_publisher(consumer, cluster.function, true).await.unwrap();
-    cluster.owner.deliver_publication(&first, &receipt, &signature).await.unwrap();
+    cluster.owner.publish(&first, &receipt, &signature, None).await.unwrap();
     let stored = |topic: &'static str| cluster.ledger.stored_publication(consumer, cluster.function, topic, At::Final);
     assert_eq!(stored("verdict").await.unwrap(), b"PASS");
     assert_eq!(cluster.ledger.last_sequence(consumer, cluster.function, "verdict", At::Final).await.unwrap(), 1);
-    assert_eq!(refused(cluster.owner.deliver_publication(&first, &receipt, &signature).await), "SequenceNotRising");
+    assert_eq!(refused(cluster.owner.publish(&first, &receipt, &signature, None).await), "SequenceNotRising");
 
     let fifth = cluster.publication(consumer, "verdict", 5, b"FAIL");
     let (receipt, signature) = cluster.publish_receipt(&fifth).await;
     let mut altered = fifth.clone();
     altered.data = b"PASS".to_vec();
-    assert_eq!(refused(cluster.owner.deliver_publication(&altered, &receipt, &signature).await), "NotThePublication");
+    assert_eq!(refused(cluster.owner.publish(&altered, &receipt, &signature, None).await), "NotThePublication");
     let mut renumbered = fifth.clone();
     renumbered.sequence = 6;
-    assert_eq!(
-        refused(cluster.owner.deliver_publication(&renumbered, &receipt, &signature).await),
-        "NotThePublication"
-    );
-    cluster.owner.deliver_publication(&fifth, &receipt, &signature).await.unwrap();
+    assert_eq!(refused(cluster.owner.publish(&renumbered, &receipt, &signature, None).await), "NotThePublication");
+    cluster.owner.publish(&fifth, &receipt, &signature, None).await.unwrap();
     let between = cluster.publication(consumer, "verdict", 3, b"late");
     let (receipt, signature) = cluster.publish_receipt(&between).await;
-    assert_eq!(refused(cluster.owner.deliver_publication(&between, &receipt, &signature).await), "SequenceNotRising");
+    assert_eq!(refused(cluster.owner.publish(&between, &receipt, &signature, None).await), "SequenceNotRising");
     // Another topic counts for itself.
     let other = cluster.publication(consumer, "other", 1, b"x");
     let (receipt, signature) = cluster.publish_receipt(&other).await;
-    cluster.owner.deliver_publication(&other, &receipt, &signature).await.unwrap();
+    cluster.owner.publish(&other, &receipt, &signature, None).await.unwrap();
     // An ordinary receipt of the same worker is not a publication, and neither is one for another chain.
     let mut command = receipt.clone();
     command.kind = Kind::Command;
     let next = cluster.publication(consumer, "other", 2, b"x");
     assert_eq!(
-        refused(cluster.owner.deliver_publication(&next, &command, &cluster.sign(&command)).await),
+        refused(cluster.owner.publish(&next, &command, &cluster.sign(&command), None).await),
         "NotThePublication"
     );
     let mut foreign = next.clone();
     foreign.chain_id += 1;
     let (receipt, signature) = cluster.publish_receipt(&foreign).await;
-    assert_eq!(refused(cluster.owner.deliver_publication(&foreign, &receipt, &signature).await), "NotThePublication");
+    assert_eq!(refused(cluster.owner.publish(&foreign, &receipt, &signature, None).await), "NotThePublication");
+    // Neither is one for another contract, though that one takes the function's publications too.
+    let other = cluster.consumer().await;
+    cluster.owner.set_publisher(other, cluster.function, true).await.unwrap();
+    let (receipt, signature) = cluster.publish_receipt(&next).await;
+    let mut moved = next.clone();
+    moved.consumer = other;
+    assert_eq!(refused(cluster.owner.publish(&moved, &receipt, &signature, None).await), "NotThePublication");
+    // Anybody may deliver.
+    let anyone = key(0x77);
+    cluster.anvil.fund(anyone.address(), ETHER).await.unwrap();
+    cluster.ledger.writer(&anyone).unwrap().publish(&next, &receipt, &signature, None).await.unwrap();
+    assert_eq!(cluster.ledger.last_sequence(consumer, cluster.function, "other", At::Final).await.unwrap(), 2);
+    cluster.anvil.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_sender_may_bound_the_gas_of_a_publication() {
+    let cluster = Cluster::start().await;
+    let consumer = cluster.consumer().await;
+    cluster.owner.set_publisher(consumer, cluster.function, true).await.unwrap();
+    // The largest publication, which this contract stores.
+    let publication = cluster.publication(consumer, "verdict", 1, &[7; MAX_PUBLICATION_DATA]);
+    let (receipt, signature) = cluster.publish_receipt(&publication).await;
+    let careful = cluster.owner.clone().with_most_gas(2_000_000);
+    let refused = careful.publish(&publication, &receipt, &signature, None).await.unwrap_err();
+    assert!(matches!(refused, LedgerError::TooMuchGas { most: 2_000_000 }), "{refused}");
+    let generous = cluster.owner.clone().with_most_gas(8_000_000);
+    let outcome = generous.publish(&publication, &receipt, &signature, None).await.unwrap();
+    assert!((5_000_000..8_000_000).contains(&outcome.gas), "{}", outcome.gas);
+    cluster.anvil.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_consumer_may_want_publications_acknowledged() {
+    let cluster = Cluster::start().await;
+    let consumer = cluster.consumer().await;
+    cluster.owner.set_publisher(consumer, cluster.function, true).await.unwrap();
+    cluster.owner.set_root_of(consumer, RootId::from(ROOT), Acceptance::OnlyAcknowledged).await.unwrap();
+    let publication = cluster.publication(consumer, "verdict", 1, b"PASS");
+    let (receipt, signature) = cluster.publish_receipt(&publication).await;
+    let deliver = async |ack| cluster.owner.publish(&publication, &receipt, &signature, ack).await;
+    assert_eq!(refused(deliver(None).await), "AcknowledgementNeeded");
+    let few = cluster.acknowledge(&receipt, &[0, 1]);
+    assert_eq!(refused(deliver(Some(&few)).await), "TooFewSignatures");
+    let other = cluster.acknowledge(&Receipt { fuel: receipt.fuel + 1, ..receipt.clone() }, &[0, 1, 3]);
+    assert_eq!(refused(deliver(Some(&other)).await), "WrongSigner");
+    deliver(Some(&cluster.acknowledge(&receipt, &[0, 1, 3]))).await.unwrap();
+    let stored = cluster.ledger.stored_publication(consumer, cluster.function, "verdict", At::Final).await.unwrap();
+    assert_eq!(stored, b"PASS");
     cluster.anvil.stop().await;
 }
 

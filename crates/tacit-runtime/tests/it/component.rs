@@ -18,7 +18,7 @@ fn hello() -> Program {
     load(include_bytes!(env!("TACIT_HELLO_PATH")))
 }
 
-fn probe() -> Program {
+pub fn probe() -> Program {
     load(include_bytes!(env!("TACIT_PROBE_PATH")))
 }
 

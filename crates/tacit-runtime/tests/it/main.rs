@@ -9,6 +9,7 @@ mod egress;
 mod exchanges;
 mod javascript;
 mod limits;
+mod publications;
 mod state;
 mod support;
 mod typescript;

@@ -8,8 +8,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use async_trait::async_trait;
 use bytes::Bytes;
 use tacit_runtime::{
-    Call, CallOutcome, Engine, EngineConfig, Failure, FetchRequest, FetchResponse, Host, HostError, Limit, Limits,
-    Program,
+    Call, CallOutcome, Destination, Engine, EngineConfig, Failure, FetchRequest, FetchResponse, Host, HostError, Limit,
+    Limits, Program,
 };
 use zeroize::Zeroizing;
 
@@ -28,6 +28,8 @@ pub struct MemoryHost {
     pub state: Mutex<BTreeMap<String, Bytes>>,
     pub secrets: BTreeMap<String, String>,
     pub delay: Duration,
+    /// Sequences of publications by topic.
+    pub published: Mutex<BTreeMap<String, u64>>,
     pub open: AtomicUsize,
     pub most_open: AtomicUsize,
 }
@@ -40,6 +42,9 @@ impl MemoryHost {
                 Some(value) => state.insert(write.key.clone(), value.clone()),
                 None => state.remove(&write.key),
             };
+        }
+        for publication in &outcome.publications {
+            self.published.lock().unwrap().insert(publication.topic.clone(), publication.sequence);
         }
     }
 }
@@ -86,6 +91,15 @@ impl Host for MemoryHost {
             redirected: false,
             server_key: [7; 32],
         })
+    }
+
+    async fn destination(&self, chain: &str, contract: &str, topic: &str) -> Result<Destination, HostError> {
+        if chain != "local" {
+            return Err(HostError::Denied(format!("nothing may go to {chain}")));
+        }
+        let contract = contract.parse().map_err(|_| HostError::Invalid("not a contract's address".into()))?;
+        let last = self.published.lock().unwrap().get(topic).copied().unwrap_or(0);
+        Ok(Destination { chain_id: 31_337, contract, last })
     }
 
     fn now(&self) -> u64 {

@@ -6,8 +6,9 @@ use tacit_receipt::{
     Bundle, Code, Effect, Log, LogProof, Opening, Openings, QuorumConfirmation, SignedCertificate, SignedConfirmation,
     TileStore, VERSION, effects_root, log_origin, query_nonce,
 };
+use tacit_types::chain::Publication;
 use tacit_types::eip712::{Certificate, Kind, Outcome, Platform, Receipt};
-use tacit_types::formats::{Tag, call_id, commit, function_id, next_head, sha256};
+use tacit_types::formats::{Tag, call_id, commit, function_id, next_head, publish_call_id, publish_request, sha256};
 use tacit_types::keyset::{ED25519, Keyset, OHTTP, PublicKey, SECP256K1_EIP712};
 use tacit_types::manifest::Manifest;
 use tacit_types::quorum::IndexedSignature;
@@ -166,6 +167,27 @@ impl Sample {
             ack: |_| {},
             batch: |_| {},
         }
+    }
+
+    /// A publication to a contract, signed by the same members.
+    pub fn publication(mut self) -> Self {
+        let publication = Publication {
+            chain_id: self.anchor.genesis().chain_id,
+            consumer: Address::from([0xc0; 20]),
+            topic: "price".into(),
+            sequence: 4,
+            data: b"1.17".to_vec(),
+        };
+        let parent = self.receipt.call_id;
+        self.receipt.kind = Kind::Publish;
+        self.receipt.call_id = publish_call_id(self.receipt.function_id, parent, 1);
+        self.openings.request = Some(Opening { salt: salt(0x65), bytes: publish_request(parent, 1) });
+        self.openings.response = Some(Opening { salt: Digest::ZERO, bytes: publication.encode() });
+        self.effects.clear();
+        let manifest = format!("{MANIFEST}\n[[publish]]\nchain = \"local\"\ncontract = \"{}\"\n", publication.consumer);
+        self.code.manifest = Manifest::from_toml(&manifest).unwrap();
+        self.receipt.code_hash = self.code.hash().unwrap();
+        self
     }
 
     /// The golden call as a query.

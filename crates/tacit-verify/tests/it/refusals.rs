@@ -1,8 +1,10 @@
 //! The refusal table: everything is signed by whoever could sign it, one thing is wrong, and the step that must notice does.
 
 use tacit_attest::{Policy, Preset};
-use tacit_receipt::{Bundle, Opening};
-use tacit_types::eip712::{Kind, Platform};
+use tacit_receipt::{Bundle, Effect, Opening};
+use tacit_types::chain::Publication;
+use tacit_types::eip712::{Kind, Outcome, Platform};
+use tacit_types::formats::publish_request;
 use tacit_types::quorum::QuorumError;
 use tacit_types::*;
 use tacit_verify::{Anchor, Judge, Report, StepName, Verdict, Verifier, VerifyError};
@@ -230,6 +232,76 @@ fn receipt_code_commitments_and_effects() {
     let effects = VerifyError::Mismatch("the effects are not the receipt's");
     altered(|b| b.effects.clear(), StepName::Effects, effects.clone());
     altered(|b| b.effects.push(b.effects[0].clone()), StepName::Effects, effects);
+}
+
+#[test]
+fn publications() {
+    let dev = verifier(Preset::Dev);
+    let good = sample().publication().bundle();
+    assert_eq!(report(&good, &dev, LATER).verdict, Verdict::Verified);
+    // The holder may strike out what is not public; without the response nothing is said of the destination.
+    let mut bare = good.clone();
+    bare.openings = Default::default();
+    assert_eq!(report(&bare, &dev, LATER).verdict, Verdict::Verified);
+
+    let resigned = |change: &dyn Fn(&mut Sample), step, what| {
+        let mut sample = sample().publication();
+        change(&mut sample);
+        expect(&report(&sample.bundle(), &dev, LATER), step, &VerifyError::Mismatch(what));
+    };
+    let plain = "a publication is of a call that succeeded, and has no effects of its own";
+    resigned(&|s| s.receipt.outcome = Outcome::Thrown, StepName::Receipt, plain);
+    resigned(&|s| s.effects = vec![Effect::Call { receipt: Digest::ZERO }], StepName::Receipt, plain);
+
+    let other_id = "the call id is not that of a publication of the opened call";
+    let parent = sample().receipt.call_id;
+    let request = |bytes: Vec<u8>| Some(Opening { salt: Digest::from([1; 32]), bytes });
+    resigned(&|s| s.receipt.call_id = parent, StepName::Commitments, other_id);
+    resigned(&|s| s.openings.request = request(publish_request(parent, 0)), StepName::Commitments, other_id);
+    resigned(&|s| s.openings.request = request(publish_request(CallId::ZERO, 1)), StepName::Commitments, other_id);
+    resigned(
+        &|s| s.openings.request = request(publish_request(parent, 1)[..63].to_vec()),
+        StepName::Commitments,
+        other_id,
+    );
+    let long = [publish_request(parent, 1), vec![0]].concat();
+    resigned(&|s| s.openings.request = request(long.clone()), StepName::Commitments, other_id);
+    let high = [&parent.as_bytes()[..], &[1], &[0; 30], &[1]].concat();
+    resigned(&|s| s.openings.request = request(high.clone()), StepName::Commitments, other_id);
+
+    let bytes = |s: &Sample| s.openings.response.as_ref().unwrap().bytes.clone();
+    let with = |s: &mut Sample, bytes| s.openings.response = Some(Opening { salt: Digest::ZERO, bytes });
+    let no_publication = "the response is not a publication";
+    resigned(&|s| with(s, b"{}".to_vec()), StepName::Commitments, no_publication);
+    resigned(&|s| with(s, [bytes(s), vec![0; 32]].concat()), StepName::Commitments, no_publication);
+    resigned(
+        &|s| s.openings.request = Some(Opening { salt: Digest::ZERO, bytes: publish_request(parent, 1) }),
+        StepName::Commitments,
+        "the request is not the receipt's",
+    );
+
+    let elsewhere = "the manifest does not let the function publish to this contract";
+    let publication = |s: &Sample| Publication::decode(&bytes(s)).unwrap();
+    resigned(
+        &|s| with(s, Publication { consumer: Address::ZERO, ..publication(s) }.encode()),
+        StepName::Code,
+        elsewhere,
+    );
+    resigned(&|s| with(s, Publication { chain_id: 1, ..publication(s) }.encode()), StepName::Code, elsewhere);
+    resigned(
+        &|s| {
+            s.code.manifest.publish.clear();
+            s.receipt.code_hash = s.code.hash().unwrap();
+        },
+        StepName::Code,
+        elsewhere,
+    );
+
+    // The quorum's word is needed as for any commit.
+    let mut alone = good.clone();
+    alone.acknowledgement = None;
+    let missing = VerifyError::Missing("the quorum's acknowledgement of the commit");
+    expect(&report(&alone, &dev, CALL), StepName::Acknowledgement, &missing);
 }
 
 #[test]

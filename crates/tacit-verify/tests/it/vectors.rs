@@ -6,7 +6,9 @@ use tacit_types::chain::{
     Heartbeat, Publication, RequestArguments, Revocation, RevocationSubject, receipt_batch_digest, set_update_digest,
 };
 use tacit_types::eip712::{CallAuthorization, Certificate, EndpointClaim, Kind, Outcome, Platform, Receipt};
-use tacit_types::formats::{Tag, call_id, code_hash, commit, function_id, next_head, sha256, trigger_call_id};
+use tacit_types::formats::{
+    Tag, call_id, code_hash, commit, function_id, next_head, publish_call_id, publish_request, sha256, trigger_call_id,
+};
 use tacit_types::manifest::Manifest;
 use tacit_types::quorum::GatekeeperSet;
 use tacit_types::register::{Ack, AckBatch, Confirmation, Lease, LeaseRole, Position, confirmation_leaf};
@@ -274,6 +276,7 @@ fn identifiers_and_commitments() {
         data: b"42".to_vec(),
     };
     let position = Position { fence: 2, sequence: 3, head };
+    let parent = call_id(function, Some(owner), "k-1");
     let document = json!({
         "functionId": { "chainId": 31337, "registry": registry, "owner": owner, "name": "my-oracle", "digest": function },
         "codeHash": {
@@ -286,6 +289,10 @@ fn identifiers_and_commitments() {
             { "function": function, "caller": Address::ZERO, "idempotencyKey": "k-1", "digest": call_id(function, None, "k-1") },
         ],
         "triggerId": { "function": function, "index": 7, "event": salt, "digest": trigger_call_id(function, 7, salt) },
+        "publishId": {
+            "function": function, "callId": parent, "index": 2, "digest": publish_call_id(function, parent, 2),
+            "request": format!("0x{}", hex::encode(publish_request(parent, 2))),
+        },
         "head": {
             "function": function, "keyEpoch": 1, "fence": 2, "sequence": 3, "head": Head::from([0x44; 32]),
             "ciphertext": "ciphertext", "digest": head,

@@ -8,4 +8,5 @@ mod failures;
 mod full_disk;
 mod network;
 mod overdue;
+mod publications;
 mod take_over;
