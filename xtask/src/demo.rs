@@ -37,9 +37,19 @@ pub fn run(root: &Path, arguments: &[String]) -> Result<()> {
     finish(rest, "the rest", &log_path)?;
     first_step.context("step 1, real evidence")?;
 
+    steps::run(program(root).args(arguments))
+}
+
+/// Runs each step of the built demo on spoiled inputs: it must fail, every time in the right step.
+pub fn spoiled_inputs(root: &Path) -> Result<()> {
+    steps::run(program(root).arg("--mutate-all"))
+}
+
+fn program(root: &Path) -> Command {
+    let release = steps::target_dir().join("release");
     let mut demo = Command::new(release.join("tacit-demo"));
-    demo.arg("--project").arg(root).arg("--binaries").arg(&release).args(arguments);
-    steps::run(&mut demo)
+    demo.arg("--project").arg(root).arg("--binaries").arg(&release);
+    demo
 }
 
 fn build(root: &Path, arguments: &[&str], log: &File) -> Result<Child> {
