@@ -50,7 +50,7 @@ pub fn run(network: &Network, inputs: &Inputs) -> Result<()> {
     let refusals = (0..gatekeepers).filter(|index| words.contains(&format!("gatekeeper {index}: "))).count();
     let reason = words.split("gatekeeper 0: ").nth(1).and_then(|rest| rest.split(';').next()).unwrap_or(&words);
     println!(
-        "  worker-x  measured {} = the same binary, 1 byte changed          REFUSED {refusals}/{gatekeepers}",
+        "  worker-x  measured {} = the same binary, 1 byte changed           REFUSED by {refusals} of {gatekeepers}",
         short(&measurement)
     );
     println!("            {}", cut(&abbreviated(reason.trim())));

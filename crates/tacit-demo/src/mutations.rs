@@ -189,7 +189,7 @@ static MUTATIONS: [Mutation; 15] = [
         name: "copy-complete",
         step: Step::Attacks,
         what: "the copied disk misses no command",
-        says: &["expected that none is accepted, found 1", "answered"],
+        says: &["expected that none is accepted, found 1", "the copy of worker-"],
         spoil: |inputs, _| {
             inputs.commands_after_copy = 0;
             Ok(())

@@ -56,10 +56,10 @@ impl Network {
             status.gateways.len(),
         );
         println!(
-            "  up in {:.1} s, cluster {}, root SIM-{}",
+            "  up in {:.1} s, cluster {}, root {}",
             self.up.as_secs_f64(),
             short(&deployment.cluster_id),
-            deployment.genesis.network,
+            deployment.policy["extra_roots"][0]["name"].as_str().context("the policy names no root of its own")?,
         );
         let expected = self.measure(&inputs.worker_binary)?;
         for (number, worker) in (1..).zip(&status.workers) {

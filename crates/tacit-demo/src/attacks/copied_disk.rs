@@ -73,5 +73,9 @@ pub async fn run_copy(network: &Network, inputs: &Inputs, function: FunctionId) 
     let found = total(&client.call(&read(function)).await?)?;
     ensure!(found == expected, "expected the total {expected} after the attack, found {found}");
     println!("  a worker on a copy of {name}'s disk, on its chip: silent; without {name}:");
-    Ok(Attack { what: format!("  \"{message}\""), accepted })
+    let what = match accepted {
+        0 => format!("  \"{message}\""),
+        _ => format!("  the copy of {name}'s disk answered"),
+    };
+    Ok(Attack { what, accepted })
 }
