@@ -10,13 +10,17 @@ use std::{
 
 use anyhow::{Context, Result, bail};
 
-use crate::{evidence, guests, steps};
+use crate::{evidence, steps};
 
 /// Runs the demo; `arguments` go to it unchanged.
 pub fn run(root: &Path, arguments: &[String]) -> Result<()> {
     let release = steps::target_dir().join("release");
     let is_built = release.join("tacit-demo").exists();
-    let about = if is_built { "about 2 minutes" } else { "about 15 minutes on 2 cores, most of it building, once" };
+    let about = if is_built {
+        "about 2 minutes, more if sources changed"
+    } else {
+        "about 15 minutes on 2 cores, most of it building, once"
+    };
     println!("tacit demo · {} · {about}", machine());
 
     let log_path = steps::cache_dir().join("build.log");
@@ -31,21 +35,39 @@ pub fn run(root: &Path, arguments: &[String]) -> Result<()> {
     println!("[build 2/2] the rest; log: {}", log_path.display());
     std::io::stdout().flush()?;
 
-    guests::run(root).context("building the guest images")?;
+    finish(guests(root, &log)?, "the guest images", &log_path)?;
     let rest = build(root, &["build", "--release", "--locked", "--workspace"], &log)?;
     let first_step = steps::run(&mut Command::new(release.join("examples/real_evidence")));
     finish(rest, "the rest", &log_path)?;
     first_step.context("step 1, real evidence")?;
 
+    steps::run(program(root).args(arguments))
+}
+
+/// Runs each step of the built demo on spoiled inputs: it must fail, every time in the right step.
+pub fn spoiled_inputs(root: &Path) -> Result<()> {
+    steps::run(program(root).arg("--mutate-all"))
+}
+
+fn program(root: &Path) -> Command {
+    let release = steps::target_dir().join("release");
     let mut demo = Command::new(release.join("tacit-demo"));
-    demo.arg("--project").arg(root).arg("--binaries").arg(&release).args(arguments);
-    steps::run(&mut demo)
+    demo.arg("--project").arg(root).arg("--binaries").arg(&release);
+    demo
 }
 
 fn build(root: &Path, arguments: &[&str], log: &File) -> Result<Child> {
     let mut command = steps::command(root, "cargo", arguments);
     command.stdout(Stdio::null()).stderr(log.try_clone()?);
     command.spawn().context("could not start cargo")
+}
+
+/// `cargo xtask guests` by this very program; what it prints goes to the log.
+fn guests(root: &Path, log: &File) -> Result<Child> {
+    let own = std::env::current_exe().context("the path of this program is unknown")?;
+    let mut command = Command::new(own);
+    command.arg("guests").current_dir(root).stdout(log.try_clone()?).stderr(log.try_clone()?);
+    command.spawn().context("could not build the guest images")
 }
 
 fn finish(mut build: Child, what: &str, log: &Path) -> Result<()> {

@@ -11,7 +11,7 @@ use anyhow::{Context, Result, bail};
 use serde_json::Value;
 
 use crate::{
-    evidence, guests,
+    demo, evidence, guests,
     steps::{self, Report, command, run as execute},
     tidy, verifier,
 };
@@ -49,6 +49,7 @@ pub fn run(root: &Path, long: bool) -> Result<()> {
         execute(&mut command(&root.join("examples/medical-check"), "node", &["--test"]))
     });
     report.step("make demo", || execute(&mut command(root, "make", &["demo"])));
+    report.step("demo: spoiled inputs", || demo::spoiled_inputs(root));
     report.step("generated files are clean", || clean(root));
     report.finish()
 }

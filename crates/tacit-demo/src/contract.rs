@@ -6,9 +6,9 @@ use alloy_primitives::{Address as AlloyAddress, B256, Bytes};
 use alloy_sol_types::{SolValue, sol};
 use anyhow::{Context, Result, bail};
 use tacit_ledger::At;
-use tacit_types::{Address, CodeHash, FunctionId, UnixTime};
+use tacit_types::{Address, CodeHash, FunctionId};
 
-use crate::network::Network;
+use crate::{clock::now, inputs::Inputs, network::Network};
 
 sol! {
     #![sol(all_derives)]
@@ -36,6 +36,7 @@ pub struct Kept {
 /// Deploys `MedicalRegistry`, lets it ask for the verdict on a data root, and waits until it keeps the answer.
 pub async fn ask_for_verdict(
     network: &Network,
+    inputs: &Inputs,
     function: FunctionId,
     code: CodeHash,
     root: &str,
@@ -48,11 +49,11 @@ pub async fn ask_for_verdict(
     let deployment = network.deployment()?;
     let roots: Vec<B256> = deployment.genesis.roots.iter().map(|root| B256::from(*root)).collect();
     let hub = AlloyAddress::from(ledger.addresses().request_hub);
-    let mut creation = creation_code(network)?;
+    let mut creation = creation_code(inputs)?;
     creation.extend((hub, B256::from(function), B256::from(code), roots).abi_encode_params());
     let contract = writer.deploy(creation).await?.created.context("the deployment created no contract")?;
 
-    let deadline = UnixTime(now()?).plus(600);
+    let deadline = now()?.plus(600);
     let asked = writer.call_with(contract, askCall { dataRoot: root, deadline: deadline.0 }, 1_000_000_000).await?;
     let until = Instant::now() + patience;
     loop {
@@ -69,21 +70,17 @@ pub async fn ask_for_verdict(
             });
         }
         if Instant::now() > until {
-            bail!("the contract had no answer after {} s", patience.as_secs());
+            bail!("expected that the contract has an answer within {} s, found none", patience.as_secs());
         }
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
 }
 
-fn creation_code(network: &Network) -> Result<Vec<u8>> {
-    let path = network.project().join("contracts/abi/MedicalRegistry.json");
+fn creation_code(inputs: &Inputs) -> Result<Vec<u8>> {
+    let path = inputs.project.join("contracts/abi/MedicalRegistry.json");
     let text = std::fs::read(&path).with_context(|| path.display().to_string())?;
     let artefact: serde_json::Value = serde_json::from_slice(&text)?;
     let code = artefact["bytecode"]["object"].as_str().or_else(|| artefact["bytecode"].as_str());
     let code: Bytes = code.context("the artefact has no bytecode")?.parse()?;
     Ok(code.to_vec())
-}
-
-fn now() -> Result<u64> {
-    Ok(std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH)?.as_secs())
 }

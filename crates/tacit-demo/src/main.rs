@@ -1,22 +1,30 @@
 #![doc = include_str!("../README.md")]
 
 mod attacks;
+mod clock;
 mod contract;
+mod demo;
+mod evidence;
 mod exposure;
 mod impostor;
+mod inputs;
+mod mutations;
 mod network;
 mod private_data;
 mod recorder;
 mod sample;
 mod screen;
+mod stranger;
 mod tool;
 mod verification;
 mod witness;
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use anyhow::Result;
 use clap::Parser;
+
+use crate::demo::Demo;
 
 /// The main job of Tacit.
 #[derive(Parser)]
@@ -27,33 +35,27 @@ struct Arguments {
     /// The folder with the binaries `tacit` and `tacit-simulator`.
     #[arg(long)]
     binaries: PathBuf,
+    /// Spoils one input: the demo must end with status 1.
+    #[arg(long, value_name = "NAME", value_parser = mutations::find)]
+    mutate: Option<&'static mutations::Mutation>,
+    /// Spoils each input in turn and checks that each time the right step fails.
+    #[arg(long, conflicts_with = "mutate")]
+    mutate_all: bool,
+    /// Lists what can be spoiled.
+    #[arg(long)]
+    list_mutations: bool,
 }
 
 #[tokio::main]
 async fn main() -> Result<()> {
     let arguments = Arguments::parse();
-    let clock = screen::Clock::start();
-    let folder = tempfile::Builder::new().prefix("tacit-demo-").tempdir()?;
-    let tool = tool::Tool::new(arguments.binaries.join("tacit"), folder.path().join("demo"));
-    let outcome = steps(&tool, &arguments, folder.path()).await;
-    if std::env::var_os("KEEP").is_some_and(|keep| keep == "1") {
-        println!("Kept: {} (stop it with: tacit down --dir {0}/demo)", folder.keep().display());
-    } else {
-        tool.run(&["down"])?;
+    if arguments.list_mutations {
+        mutations::list();
+        return Ok(());
     }
-    outcome?;
-    println!(
-        "DONE in {} after the build. Not shown by this machine: memory encryption, real chip roots, a GPU, several sites. docs/hardware.md",
-        clock.seconds()
-    );
-    Ok(())
-}
-
-async fn steps(tool: &tool::Tool, arguments: &Arguments, folder: &Path) -> Result<()> {
-    let network = network::Network::start(tool.clone(), &arguments.project, folder)?;
-    impostor::run(&network)?;
-    let data = private_data::run(&network, sample::rows(&network.example())?).await?;
-    witness::run(&network, &data)?;
-    verification::run(&network, &data.bundle)?;
-    attacks::run(&network, &data).await
+    let mut demo = Demo::new(&arguments.project, &arguments.binaries)?;
+    let outcome =
+        if arguments.mutate_all { mutations::check_all(&mut demo).await } else { demo.show(arguments.mutate).await };
+    demo.end()?;
+    outcome
 }

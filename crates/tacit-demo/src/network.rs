@@ -1,83 +1,170 @@
 //! Step 2: a network. Who was admitted with which measurement, and that an altered binary is refused.
 
 use std::{
+    cell::Cell,
+    collections::BTreeSet,
     path::{Path, PathBuf},
-    time::Instant,
+    process::Command,
+    time::{Duration, Instant},
 };
 
 use anyhow::{Context, Result, ensure};
 use rustix::process::{Pid, Signal, kill_process};
-use tacit_api::{StatusReport, reports::NodeState};
+use tacit_api::{StatusReport, WorkerIdentity, reports::NodeState};
 use tacit_attest::Preset;
-use tacit_client::Client;
-use tacit_types::{deployment::Deployment, ids::parse_hex, signature::SigningKey};
+use tacit_client::{Client, Entry};
+use tacit_types::{FunctionId, deployment::Deployment, ids::parse_hex, signature::SigningKey};
 use tacit_verify::Judge;
 
-use crate::{screen::short, tool::Tool};
+use crate::{inputs::Inputs, screen::short, tool::Tool};
+
+/// How long the demo waits for a process to come back.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A running local network and what it was started from.
 pub struct Network {
     /// The `tacit` command for it.
     pub tool: Tool,
-    project: PathBuf,
     folder: PathBuf,
+    up: Duration,
     status: StatusReport,
+    folders: Cell<u32>,
 }
 
 impl Network {
-    /// Starts a network below `folder` and shows who is in it.
-    pub fn start(tool: Tool, project: &Path, folder: &Path) -> Result<Self> {
+    /// Starts a network below `folder`.
+    pub fn start(tool: Tool, folder: &Path) -> Result<Self> {
         let start = Instant::now();
         tool.run(&["up", "--detach"])?;
         let up = start.elapsed();
-        let status: StatusReport = tool.json(&["status"])?;
-        let network = Self { tool, project: project.to_owned(), folder: folder.to_owned(), status };
-        let deployment = network.deployment()?;
+        let status = tool.json(&["status"])?;
+        Ok(Self { tool, folder: folder.to_owned(), up, status, folders: Cell::default() })
+    }
+
+    /// Shows who is in it, and what each worker was measured as.
+    pub async fn show(&self, inputs: &Inputs) -> Result<()> {
+        let status = self.status()?;
+        let deployment = self.deployment()?;
         let set = deployment.genesis.gatekeeper_set();
         println!(
-            "2 A NETWORK   {} gatekeepers ({} hold a key, {} a register), {} workers, {} operators, {} gateways, home chain    up in {:.1} s, cluster {} ({})",
+            "2 A NETWORK   {} gatekeepers ({} hold a key, {} a register), {} workers, {} operators, {} gateways, home chain",
             set.size(),
             set.threshold,
             set.quorum(),
-            network.status.workers.len(),
-            network.status.workers.len(),
-            network.status.gateways.len(),
-            up.as_secs_f64(),
-            short(&deployment.cluster_id),
-            deployment.genesis.network,
+            status.workers.len(),
+            self.operators()?,
+            status.gateways.len(),
         );
-        for (number, worker) in network.status.workers.iter().enumerate() {
-            let measurement = worker.measurement.context("a worker without a measurement is ready")?;
+        println!(
+            "  up in {:.1} s, cluster {}, root {}",
+            self.up.as_secs_f64(),
+            short(&deployment.cluster_id),
+            deployment.policy["extra_roots"][0]["name"].as_str().context("the policy names no root of its own")?,
+        );
+        let expected = self.measure(&inputs.worker_binary)?;
+        for (number, worker) in (1..).zip(&status.workers) {
+            let found = worker.measurement.with_context(|| format!("worker-{number} has no measurement"))?;
+            let signatures = self.signatures(&worker.url).await?;
             println!(
-                "  worker-{}  measured {} = the running binary, guest image inside      admitted",
-                number + 1,
-                short(&measurement)
+                "  worker-{number}  measured {} = the running binary, guest image inside    admitted by {signatures} of {}, {} needed",
+                short(&found),
+                set.size(),
+                set.threshold,
             );
-            ensure!(worker.state == NodeState::Ready, "worker-{} is {}", number + 1, worker.state.name());
+            ensure!(
+                worker.state == NodeState::Ready,
+                "expected that worker-{number} is ready, found {}",
+                worker.state.name()
+            );
+            ensure!(
+                found.to_string() == expected,
+                "expected that worker-{number} runs {}, which measures {expected}, found {found}",
+                inputs.worker_binary.display()
+            );
+            ensure!(
+                signatures >= set.threshold as usize,
+                "expected that at least {} gatekeepers admit worker-{number}, found {signatures}",
+                set.threshold
+            );
         }
-        let gatekeepers = &network.status.gatekeepers;
-        ensure!(gatekeepers.iter().all(|gatekeeper| gatekeeper.state == NodeState::Ready), "a gatekeeper is not ready");
-        Ok(network)
+        for gatekeeper in &status.gatekeepers {
+            let state = gatekeeper.state;
+            ensure!(
+                state == NodeState::Ready,
+                "expected that gatekeeper {} is ready, found {}",
+                gatekeeper.index,
+                state.name()
+            );
+        }
+        Ok(())
+    }
+
+    /// Accounts that run workers: each has its own key.
+    fn operators(&self) -> Result<usize> {
+        let mut keys = BTreeSet::new();
+        for number in 1..=self.status.workers.len() {
+            keys.insert(std::fs::read(self.tool.network().join(format!("worker-{number}/operator.key")))?);
+        }
+        Ok(keys.len())
+    }
+
+    /// Gatekeepers that signed the certificate of the worker at a URL; it holds under the client's policy.
+    async fn signatures(&self, url: &str) -> Result<usize> {
+        self.client()?.through(vec![Entry::worker(url)]).fetch_workers(FunctionId::ZERO).await?;
+        let identity: WorkerIdentity = reqwest::get(format!("{url}/v1/identity")).await?.json().await?;
+        Ok(identity.signatures.len())
+    }
+
+    /// What a simulated machine measures of a process that runs this binary.
+    pub fn measure(&self, binary: &Path) -> Result<String> {
+        let mut command = Command::new(self.binary("tacit-simulator"));
+        let output = command.args(["measure", "--executable"]).arg(binary).output()?;
+        ensure!(output.status.success(), "tacit-simulator measure: {}", String::from_utf8_lossy(&output.stderr).trim());
+        Ok(String::from_utf8(output.stdout)?.trim().to_owned())
+    }
+
+    /// The network's own copy of a binary.
+    pub fn binary(&self, name: &str) -> PathBuf {
+        self.tool.network().join("bin").join(name)
+    }
+
+    /// A worker's configuration.
+    pub fn worker_config(&self, name: &str) -> Result<toml::Table> {
+        let path = self.tool.network().join(name).join("config.toml");
+        let text = std::fs::read_to_string(&path).with_context(|| path.display().to_string())?;
+        text.parse().with_context(|| path.display().to_string())
+    }
+
+    /// The name and process of the worker at a URL.
+    pub fn worker_at(&self, url: &str) -> Result<(String, u32)> {
+        let status = self.status()?;
+        let index = status.workers.iter().position(|worker| worker.url == url);
+        let index = index.with_context(|| format!("no worker of the network is at {url}"))?;
+        let pid = status.workers[index].pid.with_context(|| format!("the worker at {url} has no process here"))?;
+        Ok((format!("worker-{}", index + 1), pid))
+    }
+
+    /// Waits until every worker is admitted, after some were killed.
+    pub fn wait_for_workers(&self) -> Result<()> {
+        let until = Instant::now() + PATIENCE;
+        while !self.status()?.workers.iter().all(|worker| worker.state == NodeState::Ready) {
+            ensure!(Instant::now() < until, "expected every worker back within {} s", PATIENCE.as_secs());
+            std::thread::sleep(Duration::from_millis(100));
+        }
+        Ok(())
+    }
+
+    /// A new folder of the demo, outside of the network's.
+    pub fn new_folder(&self, name: &str) -> Result<PathBuf> {
+        self.folders.set(self.folders.get() + 1);
+        let folder = self.folder.join(format!("{name}-{}", self.folders.get()));
+        std::fs::create_dir_all(&folder)?;
+        Ok(folder)
     }
 
     /// What `tacit status` says now.
     pub fn status(&self) -> Result<StatusReport> {
         self.tool.json(&["status"])
-    }
-
-    /// The project's folder.
-    pub fn project(&self) -> &Path {
-        &self.project
-    }
-
-    /// The demo's own folder.
-    pub fn folder(&self) -> &Path {
-        &self.folder
-    }
-
-    /// The example that the demo runs.
-    pub fn example(&self) -> PathBuf {
-        self.project.join("examples/medical-check")
     }
 
     /// The deployment file.
@@ -126,9 +213,29 @@ impl Network {
     }
 }
 
+/// Copies a folder. Sockets are left out: they are not on a disk.
+pub fn copy(from: &Path, to: &Path) -> Result<()> {
+    std::fs::create_dir_all(to)?;
+    for entry in std::fs::read_dir(from)? {
+        let entry = entry?;
+        let (kind, target) = (entry.file_type()?, to.join(entry.file_name()));
+        if kind.is_dir() {
+            copy(&entry.path(), &target)?;
+        } else if kind.is_file() {
+            std::fs::copy(entry.path(), &target)?;
+        }
+    }
+    Ok(())
+}
+
 /// Ends a process of the network at once; its supervisor starts it again.
 pub fn kill(pid: u32) -> Result<()> {
     signal(pid, Signal::KILL)
+}
+
+/// Asks a process to end.
+pub fn terminate(pid: u32) -> Result<()> {
+    signal(pid, Signal::TERM)
 }
 
 /// A process that is stopped as long as this lives: it answers nothing and drops nothing.

@@ -29,6 +29,15 @@ pub fn short(id: &impl ToString) -> String {
     if text.len() <= 18 { text } else { format!("{}…{}", &text[..10], &text[text.len() - 4..]) }
 }
 
+/// A text from somewhere else, cut to the width of the screen.
+pub fn cut(text: &str) -> String {
+    const LONGEST: usize = 106;
+    match text.char_indices().nth(LONGEST) {
+        None => text.to_owned(),
+        Some((end, _)) => format!("{}…", &text[..end]),
+    }
+}
+
 /// Times the whole run.
 pub struct Clock(Instant);
 
@@ -55,6 +64,12 @@ mod tests {
         assert_eq!(bytes(512), "512 B");
         assert_eq!(bytes(3 << 20), "3 MiB");
         assert_eq!(short(&"0x0123456789abcdef0123456789abcdef"), "0x01234567…cdef");
+    }
+
+    #[test]
+    fn long_texts_are_cut() {
+        assert_eq!(cut("short"), "short");
+        assert_eq!(cut(&"é".repeat(200)).chars().count(), 107);
     }
 
     #[test]

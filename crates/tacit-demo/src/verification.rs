@@ -8,35 +8,48 @@ use std::{
 use anyhow::{Context, Result, bail, ensure};
 use serde_json::Value;
 
-use crate::network::Network;
+use crate::{inputs::Inputs, network::Network, screen::short};
 
 /// Verifies the bundle in a network namespace without a network, then by eth-account, viem and cast.
-pub fn run(network: &Network, bundle: &[u8]) -> Result<()> {
-    let file = network.folder().join("r.json");
-    std::fs::write(&file, bundle)?;
-    let deployment = network.deployment_path();
-    println!("5 VERIFY   tacit verify {}, in a network namespace with no network", file.display());
+pub fn run(network: &Network, inputs: &Inputs) -> Result<()> {
+    let data = inputs.left()?;
+    let folder = network.new_folder("receipt")?;
+    let file = folder.join("r.json");
+    std::fs::write(&file, &data.bundle)?;
+    println!("5 VERIFY   tacit verify r.json, in a network namespace with no network");
 
-    let (judged, status) = verify(network, &file, &deployment, None)?;
-    let holds = |name: &str| {
-        let step = judged["steps"].as_array().into_iter().flatten().find(|step| step["step"] == name);
-        step.is_some_and(|step| step["ok"] == true)
+    let (judged, status) = verify(network, &file, &inputs.deployment, None)?;
+    let (_, lenient) = verify(network, &file, &inputs.deployment, Some("dev"))?;
+    let steps: Vec<&Value> = judged["steps"].as_array().into_iter().flatten().collect();
+    let names = |ok: bool| -> Vec<&str> {
+        steps.iter().filter(|step| (step["ok"] == true) == ok).filter_map(|step| step["step"].as_str()).collect()
     };
-    let names: Vec<&str> =
-        judged["steps"].as_array().into_iter().flatten().filter_map(|step| step["step"].as_str()).collect();
-    println!("  steps that hold: {}", names.iter().filter(|name| holds(name)).copied().collect::<Vec<_>>().join(" · "));
+    for (begins, line) in ["hold: ", "      "].iter().zip(names(true).chunks(8)) {
+        println!("  {begins}{}", line.join(" · "));
+    }
     println!("  could talk to: {}", judged["couldTalkTo"].as_str().unwrap_or("unknown"));
-    let (_, lenient) = verify(network, &file, &deployment, Some("dev"))?;
     println!(
-        "  hardware root {} -> SIMULATED (exit {status}; {lenient} with --policy dev)",
-        judged["root"].as_str().unwrap_or("?")
+        "  hardware root {} -> {} (exit {status}; {lenient} with --policy dev)",
+        short(&judged["root"].as_str().unwrap_or("unknown")),
+        judged["verdict"].as_str().unwrap_or("unknown").to_uppercase(),
     );
-    ensure!(judged["verdict"] == "simulated", "expected the verdict `simulated`, found {}", judged["verdict"]);
+    ensure!(
+        judged["verdict"] == "simulated",
+        "expected the verdict \"simulated\", found {}; what does not hold: {}",
+        judged["verdict"],
+        names(false).join(", ")
+    );
     ensure!(status == 4, "expected exit status 4, found {status}");
     ensure!(lenient == 0, "expected exit status 0 under --policy dev, found {lenient}");
-    ensure!(judged["couldTalkTo"] == "nobody", "expected that the function could talk to nobody");
+    ensure!(
+        judged["couldTalkTo"] == "nobody",
+        "expected that the function could talk to nobody, found {}",
+        judged["couldTalkTo"]
+    );
 
-    println!("  without our code: {}", others(network, &file, &deployment)?);
+    let handed_out = folder.join("handed-out.json");
+    std::fs::write(&handed_out, &data.handed_out)?;
+    println!("  without our code: {}", others(inputs, &handed_out)?);
     Ok(())
 }
 
@@ -55,8 +68,9 @@ fn verify(network: &Network, file: &Path, deployment: &Path, policy: Option<&str
 }
 
 /// eth-account, viem and cast, which share no code with this repository.
-fn others(network: &Network, file: &Path, deployment: &Path) -> Result<String> {
-    let scripts = network.project().join("examples/check-receipt");
+fn others(inputs: &Inputs, file: &Path) -> Result<String> {
+    let (deployment, project) = (inputs.deployment.as_path(), &inputs.project);
+    let scripts = project.join("examples/check-receipt");
     let typed = file.with_extension("typed.json");
     let python = Command::new("python3")
         .arg(scripts.join("check.py"))
@@ -69,7 +83,7 @@ fn others(network: &Network, file: &Path, deployment: &Path) -> Result<String> {
     let viem = Command::new("node")
         .arg(scripts.join("check.mjs"))
         .args([file, deployment])
-        .current_dir(network.project().join("sdk/ts"))
+        .current_dir(project.join("sdk/ts"))
         .output();
     let viem = succeeded("node check.mjs", viem?)?;
 
@@ -79,25 +93,28 @@ fn others(network: &Network, file: &Path, deployment: &Path) -> Result<String> {
         .or_else(|| bundle["certificate"]["worker"].as_str())
         .context("the bundle names no worker")?;
     let signature = bundle["signature"].as_str().context("the bundle has no signature")?;
-    let cast = Command::new(network.project().join("contracts/node_modules/@foundry-rs/cast-linux-amd64/bin/cast"))
+    let cast = Command::new(project.join("contracts/node_modules/@foundry-rs/cast-linux-amd64/bin/cast"))
         .args(["wallet", "verify", "--address", worker, "--data", "--from-file"])
         .arg(&typed)
         .arg(signature)
         .output();
     let cast = succeeded("cast wallet verify", cast?)?;
-    let last = |text: &str| text.lines().last().unwrap_or_default().trim().to_owned();
     Ok(format!(
-        "eth-account {} checks · viem {} checks · cast: {}",
+        "eth-account {} checks hold · viem {} checks hold · cast: {}",
         python.lines().count(),
         viem.lines().count(),
-        last(&cast)
+        cast.split('.').next().unwrap_or_default().trim()
     ))
 }
 
 fn succeeded(what: &str, output: Output) -> Result<String> {
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
     if !output.status.success() {
-        bail!("{what}: {}\n{}{}", output.status, text, String::from_utf8_lossy(&output.stderr));
+        bail!(
+            "{what}: expected exit status 0, found {}\n{text}{}",
+            output.status,
+            String::from_utf8_lossy(&output.stderr)
+        );
     }
     Ok(text)
 }

@@ -6,20 +6,21 @@ use anyhow::{Result, ensure};
 
 use crate::{
     exposure::{Markers, Searched},
+    inputs::Inputs,
     network::Network,
-    private_data::PrivateData,
     screen::bytes,
 };
 
 /// Searches and shows what was found where.
-pub fn run(network: &Network, data: &PrivateData) -> Result<()> {
+pub fn run(network: &Network, inputs: &Inputs) -> Result<()> {
+    let data = inputs.left()?;
     let texts: Vec<String> = data.rows.iter().map(|row| row.marker.clone()).collect();
     let markers = Markers::new(&texts)?;
     let folder = network.tool.network();
     let status = network.status()?;
 
     println!("4 WHO SAW IT   searched for {} plaintext markers", texts.len());
-    let control = markers.in_file(&network.example().join("data/held-out.csv"))?;
+    let control = markers.in_file(&inputs.client_file)?;
     let gateways = total([
         memory(&markers, status.gateways.iter().map(|gateway| gateway.pid))?,
         folders(&markers, folder, "gateway-")?,
@@ -38,26 +39,32 @@ pub fn run(network: &Network, data: &PrivateData) -> Result<()> {
     ]);
     let workers = memory(&markers, status.workers.iter().map(|worker| worker.pid))?;
 
+    println!("  the client's own file (control)               {:>4} found", control.len());
+    for (place, searched) in [
+        ("gateways: memory, disk, traffic", &gateways),
+        ("store, logs, worker disks, chain", &at_rest),
+        ("gatekeepers: memory, disk", &gatekeepers),
+    ] {
+        println!("  {place:<45} {:>4} found in {}", searched.found.len(), bytes(searched.bytes));
+    }
     println!(
-        "  client file (control) {} found    gateway memory, disk, traffic {} ({})    store, logs, worker disks, chain {} ({})    gatekeepers {} ({})",
-        control.len(),
-        gateways.found.len(),
-        bytes(gateways.bytes),
-        at_rest.found.len(),
-        bytes(at_rest.bytes),
-        gatekeepers.found.len(),
-        bytes(gatekeepers.bytes),
+        "  worker memory, read as root                   {:>4} found in {}   <- expected here: simulated chips do not",
+        workers.found.len(),
+        bytes(workers.bytes)
     );
-    println!(
-        "  worker memory, read as root: {} found   <- expected here: simulated chips do not encrypt memory; this is what a real TEE removes",
-        workers.found.len()
+    println!("{:67}encrypt memory; this is what a real TEE removes", "");
+    ensure!(
+        control.len() == texts.len(),
+        "expected that all {} markers are found in {}, or the search shows nothing; found {}",
+        texts.len(),
+        inputs.client_file.display(),
+        control.len()
     );
-    ensure!(control.len() == texts.len(), "the control must find every marker in the client's file");
     for (name, searched) in
         [("the gateways", &gateways), ("what is at rest", &at_rest), ("the gatekeepers", &gatekeepers)]
     {
-        ensure!(searched.bytes > 0, "nothing of {name} was read, so nothing was shown");
-        ensure!(searched.found.is_empty(), "{} markers found in {name}; expected none", searched.found.len());
+        ensure!(searched.bytes > 0, "expected something to search in {name}, found nothing");
+        ensure!(searched.found.is_empty(), "expected no marker in {name}, found {}", searched.found.len());
     }
     Ok(())
 }
