@@ -15,8 +15,8 @@ mod verified;
 
 pub use error::{AttestError, PolicyError};
 pub use evidence::{
-    AmdCollateral, Collateral, Evidence, IntelCollateral, IntelParts, MAX_COLLATERAL_PART, MAX_DOCUMENT, MAX_EVENT_LOG,
-    MAX_JSON,
+    AmdCollateral, Collateral, Evidence, IntelCollateral, IntelParts, MAX_BOOT_LOG, MAX_COLLATERAL_PART, MAX_DOCUMENT,
+    MAX_EVENT_LOG, MAX_JSON,
 };
 pub use intel::{measurement_of_td, quote_header};
 pub use policy::{ChipPolicy, Grace, MAX_POLICY, Measurements, Policy, Preset, SnpMinimum, TcbPolicy};
