@@ -84,6 +84,12 @@ impl Evidence {
         Ok(self)
     }
 
+    /// The same evidence with another quote or report.
+    pub(crate) fn with_document(&self, document: Vec<u8>) -> Result<Self, AttestError> {
+        bounded("evidence", document.len(), MAX_DOCUMENT)?;
+        Ok(Self { document, ..self.clone() })
+    }
+
     /// What the sender says that this is; the signatures decide.
     pub fn platform(&self) -> Platform {
         self.platform
