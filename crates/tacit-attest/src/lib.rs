@@ -11,6 +11,7 @@ mod error;
 pub mod event_log;
 mod evidence;
 pub mod forecast;
+pub mod fuzz;
 mod intel;
 mod policy;
 mod revocation;
