@@ -10,8 +10,11 @@ use crate::{
     boot_log, der, event_log, intel, revocation, verify,
 };
 
+/// A parser, as a fuzzer calls it.
+pub type Body = fn(&[u8]);
+
 /// Each parser by name.
-pub const BODIES: [(&str, fn(&[u8])); 13] = [
+pub const BODIES: [(&str, Body); 13] = [
     ("quote", quote),
     ("amd_report", amd_report),
     ("amd_certificate", amd_certificate),

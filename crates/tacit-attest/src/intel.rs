@@ -489,9 +489,11 @@ fn name_refusal(text: &str) -> AttestError {
         AttestError::BadSignature { what: "quote" }
     } else if has("InvalidCrlSignatureForPublicKey") || (has("CRL") && has("InvalidSignatureForPublicKey")) {
         AttestError::BadSignature { what: "CRL" }
-    } else if has("InvalidSignatureForPublicKey") || has("UnknownIssuer") {
-        AttestError::BadChain { what, detail: text.to_owned() }
-    } else if has("Failed to verify certificate chain") || has("must be issued directly by the root") {
+    } else if has("InvalidSignatureForPublicKey")
+        || has("UnknownIssuer")
+        || has("Failed to verify certificate chain")
+        || has("must be issued directly by the root")
+    {
         AttestError::BadChain { what, detail: text.to_owned() }
     } else if has("Fmspc mismatch") {
         AttestError::FmspcMismatch

@@ -7,7 +7,7 @@ use sha2::{Digest as _, Sha256};
 use tacit_types::{ChipId, Measurement, PolicyHash, UnixTime, jcs};
 
 use crate::amd_report::Tcb;
-use crate::demands::{PckPolicy, Pin, SgxPolicy, SnpPolicy, TdxPolicy, is_default};
+use crate::demands::{PckPolicy, Pin, SgxPolicy, SnpPlatformDemand, SnpPolicy, TdxPolicy, is_default};
 use crate::diversity::Diversity;
 use crate::event_log::Event;
 use crate::root::{ExtraRoot, TrustedRoot, Vendor, VendorRoot};
@@ -182,7 +182,8 @@ pub enum Preset {
     Dev,
     /// For use: vendors' roots, no EPYC Milan, no missing updates.
     Standard,
-    /// For high value: besides, no SGX, nothing to be hardened or configured, collateral of at most a week.
+    /// For high value: besides, no SGX, nothing to be hardened or configured, collateral of at most a week, and AMD platforms
+    /// that looked for aliased memory.
     High,
 }
 
@@ -218,6 +219,8 @@ impl Policy {
             Preset::Standard => ("standard", 31 * DAY, vec![HardwareClass::EpycMilan], current),
             Preset::High => ("high", 7 * DAY, vec![HardwareClass::IntelSgx, HardwareClass::EpycMilan], vec![UpToDate]),
         };
+        // Firmware that does not look for aliased memory lets its host read the guest (BadRAM).
+        let snp_platform = if preset == Preset::High { vec![SnpPlatformDemand::AliasCheck] } else { vec![] };
         Self {
             version: VERSION,
             name: name.to_owned(),
@@ -236,7 +239,7 @@ impl Policy {
             },
             chips: ChipPolicy::default(),
             events: BTreeMap::new(),
-            snp: SnpPolicy::default(),
+            snp: SnpPolicy { platform: snp_platform, ..SnpPolicy::default() },
             tdx: TdxPolicy::default(),
             sgx: SgxPolicy::default(),
             pck: PckPolicy::default(),

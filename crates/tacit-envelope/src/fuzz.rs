@@ -11,8 +11,11 @@ use crate::{
     Framing, Kem, KeyPair, Limits, Request, Response, TransportKey, TransportPublicKey, open_with, parse_key_configs,
 };
 
+/// A parser, as a fuzzer calls it.
+pub type Body = fn(&[u8]);
+
 /// Each parser by name.
-pub const BODIES: [(&str, fn(&[u8])); 6] = [
+pub const BODIES: [(&str, Body); 6] = [
     ("binary_http_request", binary_http_request),
     ("binary_http_response", binary_http_response),
     ("key_configs", key_configs),
@@ -53,8 +56,7 @@ static TRANSPORT: LazyLock<TransportKey> = LazyLock::new(|| TransportKey::genera
 
 /// Messages that these functions accept, for a fuzzer to begin with: by the name of the function.
 pub fn seeds() -> Vec<(&'static str, Vec<u8>)> {
-    let request =
-        Request::new("POST", "https", "function", "/0x00/handle").header("tacit-nonce", "1").body(vec![7; 40]);
+    let request = Request::post("function", "/0x00/handle").header("tacit-nonce", "1").body(vec![7; 40]);
     let response =
         Response::new(200).header("content-type", "text/plain").body(vec![8; 40]).trailer("tacit-bundle", "e30");
     let mut seeds = vec![("key_configs", crate::encode_key_configs(&[KEY.config()]))];

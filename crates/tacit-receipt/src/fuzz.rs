@@ -8,8 +8,11 @@ use tacit_types::signature::NoteKey;
 use crate::tile::{decode_entries, decode_hashes, encode_entries, encode_hashes};
 use crate::{Bundle, Checkpoint, TileId, TileKind};
 
+/// A parser, as a fuzzer calls it.
+pub type Body = fn(&[u8]);
+
 /// Each parser by name.
-pub const BODIES: [(&str, fn(&[u8])); 4] =
+pub const BODIES: [(&str, Body); 4] =
     [("bundle", bundle), ("checkpoint", checkpoint), ("tile_path", tile_path), ("tile", tile)];
 
 const ORIGIN: &str = "tacit/0xaa/0xbb";

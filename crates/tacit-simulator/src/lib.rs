@@ -6,6 +6,8 @@ mod files;
 mod http;
 mod machine;
 mod measure;
+#[cfg(test)]
+mod mistakes;
 mod quote;
 #[cfg(test)]
 mod refusals;

@@ -11,18 +11,18 @@ use crate::quote::TrustDomain;
 use crate::root::Publication;
 use crate::{Machine, Root};
 
-const NOW: UnixTime = UnixTime(1_795_345_499);
-const EXECUTABLE: [u8; 48] = [7; 48];
-const DATA: [u8; 64] = [9; 64];
+pub(crate) const NOW: UnixTime = UnixTime(1_795_345_499);
+pub(crate) const EXECUTABLE: [u8; 48] = [7; 48];
+pub(crate) const DATA: [u8; 64] = [9; 64];
 
-struct Bench {
+pub(crate) struct Bench {
     _folder: tempfile::TempDir,
-    machine: Machine,
-    policy: Policy,
+    pub(crate) machine: Machine,
+    pub(crate) policy: Policy,
 }
 
 impl Bench {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
         let root = Root::create(&folder.path().join("root"), "test-sim", NOW).unwrap();
         let policy = Policy::preset(Preset::Dev).with_root(root.policy_entry("SIM test").unwrap());
@@ -30,11 +30,11 @@ impl Bench {
         Self { _folder: folder, machine, policy }
     }
 
-    fn evidence(&self) -> Evidence {
+    pub(crate) fn evidence(&self) -> Evidence {
         self.machine.quote(EXECUTABLE, &DATA).unwrap()
     }
 
-    fn collateral(&self) -> Collateral {
+    pub(crate) fn collateral(&self) -> Collateral {
         self.machine.collateral(NOW).unwrap()
     }
 
@@ -46,7 +46,7 @@ impl Bench {
         verify(&self.evidence(), &self.collateral(), &self.policy, NOW).unwrap()
     }
 
-    fn of_domain(&self, change: impl FnOnce(&mut TrustDomain)) -> Result<VerifiedEvidence, AttestError> {
+    pub(crate) fn of_domain(&self, change: impl FnOnce(&mut TrustDomain)) -> Result<VerifiedEvidence, AttestError> {
         let mut domain = TrustDomain::default();
         change(&mut domain);
         let quote = self.machine.enclave.quote_of(&domain, &self.machine.registers(EXECUTABLE), &DATA);
@@ -57,7 +57,7 @@ impl Bench {
         self.of_publication_under(&self.policy, change)
     }
 
-    fn of_publication_under(
+    pub(crate) fn of_publication_under(
         &self,
         policy: &Policy,
         change: impl FnOnce(&mut Publication),

@@ -4,8 +4,11 @@
 
 use crate::Record;
 
+/// A parser, as a fuzzer calls it.
+pub type Body = fn(&[u8]);
+
 /// Each parser by name.
-pub const BODIES: [(&str, fn(&[u8])); 1] = [("register_record", register_record)];
+pub const BODIES: [(&str, Body); 1] = [("register_record", register_record)];
 
 /// Messages that these functions accept, for a fuzzer to begin with: by the name of the function.
 pub fn seeds() -> Vec<(&'static str, Vec<u8>)> {

@@ -8,8 +8,11 @@ use crate::jcs;
 use crate::keyset::Keyset;
 use crate::manifest::Manifest;
 
+/// A parser, as a fuzzer calls it.
+pub type Body = fn(&[u8]);
+
 /// Each parser by name.
-pub const BODIES: [(&str, fn(&[u8])); 4] = [
+pub const BODIES: [(&str, Body); 4] = [
     ("keyset", keyset),
     ("manifest_toml", manifest_toml),
     ("manifest_canonical", manifest_canonical),

@@ -6,8 +6,11 @@ use tacit_types::UnixTime;
 
 use crate::{Anchor, refuse_without_anchor, verify_json};
 
+/// A parser, as a fuzzer calls it.
+pub type Body = fn(&[u8]);
+
 /// Each parser by name.
-pub const BODIES: [(&str, fn(&[u8])); 3] = [("question", question), ("anchor", anchor), ("bundle_alone", bundle_alone)];
+pub const BODIES: [(&str, Body); 3] = [("question", question), ("anchor", anchor), ("bundle_alone", bundle_alone)];
 
 /// A question to the verifier's JSON surface.
 pub fn question(bytes: &[u8]) {

@@ -130,6 +130,10 @@ fn judge_details(certificate: &Certificate, policy: &Policy) -> Result<(), Verif
     if deny.contains(&certificate.chip) || (!allow.is_empty() && !allow.contains(&certificate.chip)) {
         return Err(VerifyError::Chip(certificate.chip));
     }
+    let (found, minimum) = (policy.location_grade(certificate.chip), policy.chips.minimum_grade);
+    if found < minimum {
+        return Err(VerifyError::Location { found, minimum });
+    }
     if let Some(class) = class_of(certificate)
         && policy.denied_classes.contains(&class)
     {

@@ -356,6 +356,23 @@ fn each_demand_of_the_policy_refuses_by_name() {
 }
 
 #[test]
+fn high_demands_more_of_amd_platforms_than_standard() {
+    let high = Policy { extra_roots: forge().policy().extra_roots, ..Policy::preset(Preset::High) };
+    let judge_with =
+        |change: fn(&mut Vec<u8>)| judge(&forge().report(&genoa(), change), forge().collateral(&genoa()), &high);
+    assert!(judge_with(|_| ()).is_ok());
+    assert_eq!(
+        judge_with(|bytes| bytes[0x40] &= !(1 << 5)).err(),
+        Some(AttestError::Demand { what: "a platform that looked for aliased memory" })
+    );
+    assert!(
+        matches!(judge_with(|bytes| bytes[0x1f7] -= 1), Err(AttestError::TcbTooLow { .. })),
+        "a relaunch is advised"
+    );
+    assert!(of_report(|bytes| bytes[0x40] &= !(1 << 5), |_| ()).is_ok(), "standard does not ask");
+}
+
+#[test]
 fn a_chip_may_need_a_location() {
     let chip = of_report(|_| (), |_| ()).unwrap().chip();
     let at = |grade| Location { chip, grade, proof: "Proof of Cloud, entry 17".into() };

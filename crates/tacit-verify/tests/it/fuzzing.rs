@@ -21,11 +21,15 @@ const MAX_INPUT: usize = 128 * 1024;
 /// Most seeds of one body.
 const MAX_SEEDS: usize = 300;
 
+type Run = fn(&[u8]);
+
 struct Body {
     /// Crate and parser, as the target in `fuzz/` is called.
     name: String,
-    run: fn(&[u8]),
+    run: Run,
+    /// Seeds; the first of them were made for this parser.
     corpus: Vec<Vec<u8>>,
+    own: usize,
 }
 
 #[test]
@@ -46,7 +50,7 @@ fn parsers_refuse_hostile_bytes_without_a_panic() {
         while started.elapsed() < share {
             // One look at the clock for several executions.
             for _ in 0..8 {
-                execute(body, &random.mutate(&body.corpus));
+                execute(body, &random.mutate(&body.corpus, body.own));
                 own += 1;
             }
         }
@@ -86,7 +90,7 @@ fn the_mutator_repeats_itself_and_does_every_kind_of_thing() {
     let corpus = vec![b"0123456789abcdef".to_vec(), b"{\"a\":17}".to_vec()];
     let run = |seed| {
         let mut random = Random::new(seed, "name");
-        (0..2_000).map(|_| random.mutate(&corpus)).collect::<Vec<_>>()
+        (0..2_000).map(|_| random.mutate(&corpus, 1)).collect::<Vec<_>>()
     };
     assert_eq!(run(1), run(1));
     assert_ne!(run(1), run(2));
@@ -123,8 +127,10 @@ impl Random {
         if limit == 0 { 0 } else { (self.next() % limit as u64) as usize }
     }
 
-    fn mutate(&mut self, corpus: &[Vec<u8>]) -> Vec<u8> {
-        let mut input = corpus[self.below(corpus.len())].clone();
+    /// Changes a seed a few times: three times of four one of the parser's own, if it has any.
+    fn mutate(&mut self, corpus: &[Vec<u8>], own: usize) -> Vec<u8> {
+        let among = if own > 0 && self.below(4) > 0 { own } else { corpus.len() };
+        let mut input = corpus[self.below(among)].clone();
         for _ in 0..=self.below(4) {
             self.change(&mut input, corpus);
         }
@@ -196,7 +202,7 @@ struct Corpus {
 }
 
 fn bodies() -> Vec<Body> {
-    let crates: [(&str, &[(&str, fn(&[u8]))]); 6] = [
+    let crates: [(&str, &[(&str, Run)]); 6] = [
         ("types", &tacit_types::fuzz::BODIES),
         ("attest", &tacit_attest::fuzz::BODIES),
         ("receipt", &tacit_receipt::fuzz::BODIES),
@@ -211,11 +217,11 @@ fn bodies() -> Vec<Body> {
             let own = corpus.own.get(name).cloned().unwrap_or_default();
             let reads_json = ["json", "keyset", "deployment", "canonical", "bundle", "question", "anchor", "tcb_info"];
             let further = if reads_json.iter().any(|word| name.contains(word)) { &corpus.json } else { &corpus.binary };
-            let mut seeds = own;
+            let (mut seeds, own) = (own.clone(), own.len());
             assert!(!seeds.is_empty() || !further.is_empty(), "{of}_{name} has no seed");
             seeds.extend(further.iter().cloned());
             seeds.truncate(MAX_SEEDS);
-            Body { name: format!("{of}_{name}"), run, corpus: seeds }
+            Body { name: format!("{of}_{name}"), run, corpus: seeds, own }
         })
         .collect()
 }
