@@ -63,6 +63,14 @@ pub enum VerifyError {
     /// The chip is denied.
     #[error("chip {0} is denied by the policy")]
     Chip(ChipId),
+    /// Nobody vouches well enough for where the chip is.
+    #[error("location grade {found}, the policy demands {minimum}")]
+    Location {
+        /// The grade that the policy lists for the chip; 0 without.
+        found: u8,
+        /// The least grade.
+        minimum: u8,
+    },
     /// The class of hardware is denied.
     #[error("{0} is denied by the policy")]
     Class(String),

@@ -1,6 +1,6 @@
 //! The refusal table: everything is signed by whoever could sign it, one thing is wrong, and the step that must notice does.
 
-use tacit_attest::{Policy, Preset};
+use tacit_attest::{Location, Policy, Preset};
 use tacit_receipt::{Bundle, Effect, Opening};
 use tacit_types::chain::Publication;
 use tacit_types::eip712::{Kind, Outcome, Platform};
@@ -164,6 +164,14 @@ fn policy() {
     let chip = sample().certificate.chip;
     judge(|policy, sample| policy.chips.deny.push(sample.certificate.chip), same, VerifyError::Chip(chip));
     judge(|policy, _| policy.chips.allow.push(ChipId::ZERO), same, VerifyError::Chip(chip));
+    judge(
+        |policy, sample| {
+            let location = Location { chip: sample.certificate.chip, grade: 1, proof: "seen".into() };
+            (policy.chips.located, policy.chips.minimum_grade) = (vec![location], 2);
+        },
+        same,
+        VerifyError::Location { found: 1, minimum: 2 },
+    );
     judge(
         |policy, _| {
             policy.measurements = Policy::preset(Preset::Dev).with_image("x", &[Measurement::ZERO]).measurements
