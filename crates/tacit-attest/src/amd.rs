@@ -1,27 +1,22 @@
 //! AMD SEV-SNP: signatures by `sev` and `p384`, and everything that signatures do not say.
 
-use p384::ecdsa::signature::Verifier as _;
-use p384::ecdsa::{Signature, VerifyingKey};
 use sev::certs::snp::{Certificate as SevCertificate, Verifiable as _};
 use sha2::{Digest as _, Sha256};
 use tacit_types::eip712::Platform;
 use tacit_types::{ChipId, Measurement, UnixTime};
 use x509_cert::Certificate;
 use x509_cert::der::Decode as _;
-use x509_cert::der::asn1::ObjectIdentifier;
-use x509_cert::der::asn1::OctetStringRef;
+use x509_cert::der::asn1::{Ia5StringRef, ObjectIdentifier, OctetStringRef};
 
+use crate::amd_report::{Report, SigningKey, Tcb};
 use crate::evidence::AmdCollateral;
+use crate::revocation::RevocationList;
 use crate::root::{Vendor, VendorRoot, wrong_root};
-use crate::verified::Claims;
+use crate::seen::Counter;
+use crate::verified::{Claims, Details, PlatformDetails, SnpDetails};
 use crate::{AttestError, HardwareClass, Policy, TcbStatus, der};
 
-/// Bytes of a report.
-pub(crate) const REPORT: usize = 1184;
-/// Bytes of a report that are signed.
-pub(crate) const SIGNED: usize = 0x2a0;
-
-/// The extensions of a VCEK certificate (AMD 57230, table 8).
+/// The extensions of a VCEK or VLEK certificate (AMD 57230, tables 8 and 9).
 const PRODUCT_NAME: &str = "1.3.6.1.4.1.3704.1.2";
 const BOOTLOADER: &str = "1.3.6.1.4.1.3704.1.3.1";
 const TEE: &str = "1.3.6.1.4.1.3704.1.3.2";
@@ -29,18 +24,37 @@ const SNP: &str = "1.3.6.1.4.1.3704.1.3.3";
 const MICROCODE: &str = "1.3.6.1.4.1.3704.1.3.8";
 const FMC: &str = "1.3.6.1.4.1.3704.1.3.9";
 const HARDWARE_ID: &str = "1.3.6.1.4.1.3704.1.4";
+const PROVIDER_ID: &str = "1.3.6.1.4.1.3704.1.5";
 const BASIC_CONSTRAINTS: &str = "2.5.29.19";
+/// Most bytes of a provider's name.
+const MAX_PROVIDER: usize = 256;
+
+/// What the two certificates below the root are called, by the key that the report names.
+struct Names {
+    authority: &'static str,
+    key: &'static str,
+}
+
+impl Names {
+    fn of(key: SigningKey) -> Self {
+        match key {
+            SigningKey::Chip => Self { authority: "ASK certificate", key: "VCEK certificate" },
+            SigningKey::Provider => Self { authority: "ASVK certificate", key: "VLEK certificate" },
+        }
+    }
+}
 
 pub(crate) fn verify(
     document: &[u8],
     collateral: &AmdCollateral,
     policy: &Policy,
     now: UnixTime,
-) -> Result<(Claims, [u8; 4]), AttestError> {
+) -> Result<Claims, AttestError> {
     collateral.check_sizes()?;
     let report = Report::parse(document)?;
-    let ask = der::certificate("ASK certificate", &collateral.ask)?;
-    let vcek = der::certificate("VCEK certificate", &collateral.vcek)?;
+    let names = Names::of(report.signing_key);
+    let ask = der::certificate(names.authority, &der::certificate_bytes(names.authority, &collateral.ask)?)?;
+    let vek = der::certificate(names.key, &der::certificate_bytes(names.key, &collateral.vcek)?)?;
 
     let mut named = policy
         .trusted_roots(Vendor::Amd)
@@ -52,54 +66,114 @@ pub(crate) fn verify(
     }
     // Two roots may bear one name: the signature decides.
     let (ark, root) =
-        named.find(|(ark, _)| signs(ark, &ask)).ok_or(AttestError::BadSignature { what: "ASK certificate" })?;
-    if vcek.tbs_certificate.issuer != ask.tbs_certificate.subject {
+        named.find(|(ark, _)| signs(ark, &ask)).ok_or(AttestError::BadSignature { what: names.authority })?;
+    if vek.tbs_certificate.issuer != ask.tbs_certificate.subject {
         return Err(AttestError::BadChain {
-            what: "VCEK certificate",
-            detail: "issued by another key than the ASK".into(),
+            what: names.key,
+            detail: "issued by another key than the authority's".into(),
         });
     }
-    if !is_authority(&ask)? {
-        return Err(AttestError::BadChain { what: "ASK certificate", detail: "not a certificate authority".into() });
+    if !is_authority(names.authority, &ask)? {
+        return Err(AttestError::BadChain { what: names.authority, detail: "not a certificate authority".into() });
     }
-    if !signs(&ask, &vcek) {
-        return Err(AttestError::BadSignature { what: "VCEK certificate" });
+    if !signs(&ask, &vek) {
+        return Err(AttestError::BadSignature { what: names.key });
     }
-    report.check_signature(document, &vcek)?;
+    report.check_signature(document, &vek, names.key)?;
     der::check_dates("ARK certificate", &ark, now)?;
-    der::check_dates("ASK certificate", &ask, now)?;
-    der::check_dates("VCEK certificate", &vcek, now)?;
+    der::check_dates(names.authority, &ask, now)?;
+    der::check_dates(names.key, &vek, now)?;
+    let list = collateral.crl.as_deref().map(|bytes| RevocationList::verify(bytes, &ark, now)).transpose()?;
+    // The list is the root's: it names certificates that the root issued. Every VCEK has serial number 0, so its serial says
+    // nothing; a chip's key is revoked by a new TCB, or by the policy.
+    if list.as_ref().is_some_and(|list| list.revokes(&ask)) {
+        return Err(AttestError::Revoked { what: names.authority });
+    }
 
-    let class = report.class(&vcek, root.builtin)?;
-    let reported = report.check_against(&vcek, class)?;
+    let class = class(&report, &vek, names.key, root.builtin)?;
+    let provider = check_key(&report, &vek, names.key, class)?;
+    let reported = check_tcb(&report, &vek, names.key, class)?;
+    report.check_order(class)?;
     report.check_guest()?;
 
-    let expires = [&ark, &ask, &vcek].map(|certificate| der::dates(certificate).1);
-    let claims = Claims {
+    let certificates = [&ark, &ask, &vek].map(|certificate| der::dates(certificate).1);
+    let expires = certificates.into_iter().chain(list.as_ref().map(|list| list.expires)).min();
+    let counters = list
+        .iter()
+        .map(|list| Counter { what: "AMD CRL", key: format!("crl {}", root.id), value: list.number })
+        .collect();
+    Ok(Claims {
         platform: Platform::SevSnp,
         class,
         root: root.id,
         root_name: root.name,
         simulated: root.simulated,
         measurement: Measurement::from(<[u8; 32]>::from(Sha256::digest(report.measurement))),
-        registers: vec![
-            ("MEASUREMENT", report.measurement.to_vec()),
-            ("HOST_DATA", report.host_data.to_vec()),
-            ("ID_KEY_DIGEST", report.id_key_digest.to_vec()),
-        ],
-        chip: ChipId::from(<[u8; 32]>::from(
-            Sha256::new().chain_update(b"amd\0").chain_update(report.chip_id).finalize(),
-        )),
+        registers: registers(&report),
+        chip: chip(&report, provider.as_deref()),
         report_data: report.report_data,
-        status: if report.reported_tcb == report.committed_tcb { TcbStatus::UpToDate } else { TcbStatus::OutOfDate },
+        status: status(&report, class),
         advisories: vec![],
-        collateral_time: der::dates(&vcek).0,
-        collateral_expires: expires.into_iter().min().unwrap_or(now),
+        collateral_time: der::dates(&vek).0,
+        collateral_expires: expires.unwrap_or(now),
         evaluation_number: None,
         crl_numbers: None,
-        tcb: format!("bootloader {} tee {} snp {} microcode {}", reported[0], reported[1], reported[2], reported[3]),
+        tcb: describe(reported, class),
+        details: Details {
+            platform: PlatformDetails::Snp(Box::new(SnpDetails {
+                provider,
+                crl_age: list.map(|list| now.0.saturating_sub(list.issued.0)),
+                report,
+            })),
+            counters,
+            ..Details::default()
+        },
+    })
+}
+
+/// `UpToDate` if the platform reports what it has committed to and the guest was started on that; see [`TcbStatus`].
+fn status(report: &Report, class: HardwareClass) -> TcbStatus {
+    let [reported, committed, launch] =
+        [report.reported_tcb, report.committed_tcb, report.launch_tcb].map(|bytes| Tcb::read(bytes, class));
+    if reported != committed {
+        TcbStatus::OutOfDate
+    } else if launch.short_of(committed).is_some() {
+        TcbStatus::TDRelaunchAdvised
+    } else {
+        TcbStatus::UpToDate
+    }
+}
+
+fn describe(tcb: Tcb, class: HardwareClass) -> String {
+    let Tcb { fmc, bootloader, tee, snp, microcode } = tcb;
+    let first = if class == HardwareClass::EpycTurin { format!("fmc {fmc} ") } else { String::new() };
+    format!("{first}bootloader {bootloader} tee {tee} snp {snp} microcode {microcode}")
+}
+
+fn registers(report: &Report) -> Vec<(&'static str, Vec<u8>)> {
+    let mut registers = vec![
+        ("MEASUREMENT", report.measurement.to_vec()),
+        ("HOST_DATA", report.host_data.to_vec()),
+        ("ID_KEY_DIGEST", report.id_key_digest.to_vec()),
+        ("FAMILY_ID", report.family_id.to_vec()),
+        ("IMAGE_ID", report.image_id.to_vec()),
+        ("GUEST_SVN", report.guest_svn.to_le_bytes().to_vec()),
+        ("GUEST_POLICY", report.guest_policy.to_le_bytes().to_vec()),
+        ("PLATFORM_INFO", report.platform_info.to_le_bytes().to_vec()),
+    ];
+    if report.author_key_enabled {
+        registers.push(("AUTHOR_KEY_DIGEST", report.author_key_digest.to_vec()));
+    }
+    registers
+}
+
+/// The chip, or for a provider's key the provider: no certificate vouches for a chip id beside a VLEK.
+fn chip(report: &Report, provider: Option<&str>) -> ChipId {
+    let hash = match provider {
+        None => Sha256::new().chain_update(b"amd\0").chain_update(report.chip_id),
+        Some(provider) => Sha256::new().chain_update(b"amd-vlek\0").chain_update(provider),
     };
-    Ok((claims, reported))
+    ChipId::from(<[u8; 32]>::from(hash.finalize()))
 }
 
 /// True if `signer` signed `signee` (RSA-PSS with SHA-384, as AMD's authorities do).
@@ -107,11 +181,11 @@ fn signs(signer: &Certificate, signee: &Certificate) -> bool {
     (&SevCertificate::from(signer.clone()), &SevCertificate::from(signee.clone())).verify().is_ok()
 }
 
-fn is_authority(certificate: &Certificate) -> Result<bool, AttestError> {
+fn is_authority(what: &'static str, certificate: &Certificate) -> Result<bool, AttestError> {
     let Some(value) = extension(certificate, BASIC_CONSTRAINTS) else { return Ok(false) };
     x509_cert::ext::pkix::BasicConstraints::from_der(value)
         .map(|constraints| constraints.ca)
-        .map_err(|error| AttestError::Malformed { what: "ASK certificate", detail: error.to_string() })
+        .map_err(|error| AttestError::Malformed { what, detail: error.to_string() })
 }
 
 fn extension<'a>(certificate: &'a Certificate, oid: &str) -> Option<&'a [u8]> {
@@ -120,251 +194,98 @@ fn extension<'a>(certificate: &'a Certificate, oid: &str) -> Option<&'a [u8]> {
     extensions.iter().find(|extension| extension.extn_id == oid).map(|extension| extension.extn_value.as_bytes())
 }
 
-/// A security version number of a VCEK certificate: a DER INTEGER of one byte.
-fn version_number(certificate: &Certificate, oid: &str) -> Result<u8, AttestError> {
-    let malformed = |detail: String| AttestError::Malformed { what: "VCEK certificate", detail };
+/// A security version number of a certificate: a DER INTEGER of one byte.
+fn version_number(what: &'static str, certificate: &Certificate, oid: &str) -> Result<u8, AttestError> {
+    let malformed = |detail: String| AttestError::Malformed { what, detail };
     let value = extension(certificate, oid).ok_or_else(|| malformed(format!("no extension {oid}")))?;
     u8::from_der(value).map_err(|error| malformed(error.to_string()))
 }
 
-/// The fields of a report (AMD 56860, table 23) that are judged here.
-struct Report {
-    version: u32,
-    guest_policy: u64,
-    vmpl: u32,
-    signature_algorithm: u32,
-    key_info: u32,
-    report_data: [u8; 64],
-    measurement: [u8; 48],
-    host_data: [u8; 32],
-    id_key_digest: [u8; 48],
-    reported_tcb: [u8; 8],
-    cpuid: (u8, u8),
-    chip_id: [u8; 64],
-    committed_tcb: [u8; 8],
+fn text<'a>(certificate: &'a Certificate, oid: &str) -> Option<&'a str> {
+    extension(certificate, oid).and_then(|value| Ia5StringRef::from_der(value).ok()).map(|name| name.as_str())
 }
 
-impl Report {
-    fn parse(bytes: &[u8]) -> Result<Self, AttestError> {
-        const WHAT: &str = "SEV-SNP report";
-        if bytes.len() < REPORT {
-            return Err(AttestError::Truncated { what: WHAT });
-        }
-        if bytes.len() > REPORT {
-            return Err(AttestError::TrailingBytes { what: WHAT });
-        }
-        fn array<const N: usize>(bytes: &[u8], at: usize) -> [u8; N] {
-            let mut out = [0; N];
-            out.copy_from_slice(&bytes[at..at + N]);
-            out
-        }
-        let word = |at: usize| u32::from_le_bytes(array(bytes, at));
-        let version = word(0);
-        if !(2..=5).contains(&version) {
-            return Err(AttestError::Unsupported { what: "report version", found: version });
-        }
-        let report = Self {
-            version,
-            guest_policy: u64::from_le_bytes(array(bytes, 0x08)),
-            vmpl: word(0x30),
-            signature_algorithm: word(0x34),
-            key_info: word(0x48),
-            report_data: array(bytes, 0x50),
-            measurement: array(bytes, 0x90),
-            host_data: array(bytes, 0xc0),
-            id_key_digest: array(bytes, 0xe0),
-            reported_tcb: array(bytes, 0x180),
-            cpuid: (bytes[0x188], bytes[0x189]),
-            chip_id: array(bytes, 0x1a0),
-            committed_tcb: array(bytes, 0x1e0),
-        };
-        // Reserved: after the key info, before the chip id, after the version numbers, after the signed part, and inside the
-        // signature beyond its 48-byte numbers.
-        let cpuid_end = if version >= 3 { 0x18b } else { 0x188 };
-        let after_launch = if version >= 5 { 0x208 } else { 0x1f8 };
-        let reserved = [
-            0x4c..0x50,
-            cpuid_end..0x1a0,
-            0x1eb..0x1ec,
-            0x1ef..0x1f0,
-            after_launch..SIGNED,
-            SIGNED + 48..SIGNED + 72,
-            SIGNED + 72 + 48..REPORT,
-        ];
-        if reserved.into_iter().any(|range| bytes[range].iter().any(|byte| *byte != 0)) {
-            return Err(AttestError::TrailingBytes { what: WHAT });
-        }
-        if report.signature_algorithm != 1 {
-            return Err(AttestError::Unsupported { what: "signature algorithm", found: report.signature_algorithm });
-        }
-        // Bits 4:2 name the key: 0 is the VCEK, 1 the VLEK, 7 none. Bit 1: the host masked it.
-        if report.key_info & 0b10 != 0 || report.chip_id == [0; 64] {
-            return Err(AttestError::MaskedChip);
-        }
-        if report.key_info >> 2 != 0 {
-            return Err(AttestError::Unsupported { what: "signing key", found: report.key_info >> 2 });
-        }
-        Ok(report)
-    }
-
-    fn check_signature(&self, document: &[u8], vcek: &Certificate) -> Result<(), AttestError> {
-        let bad = AttestError::BadSignature { what: "SEV-SNP report" };
-        let number = |at: usize| -> [u8; 48] {
-            let mut big_endian = [0; 48];
-            big_endian.copy_from_slice(&document[at..at + 48]);
-            big_endian.reverse();
-            big_endian
-        };
-        let signature = Signature::from_scalars(number(SIGNED), number(SIGNED + 72)).map_err(|_| bad.clone())?;
-        let key = vcek.tbs_certificate.subject_public_key_info.subject_public_key.raw_bytes();
-        let key = VerifyingKey::from_sec1_bytes(key)
-            .map_err(|error| AttestError::Malformed { what: "VCEK certificate", detail: error.to_string() })?;
-        key.verify(&document[..SIGNED], &signature).map_err(|_| bad)
-    }
-
-    /// The generation, on which product name, processor number and root must agree.
-    fn class(&self, vcek: &Certificate, root: Option<VendorRoot>) -> Result<HardwareClass, AttestError> {
-        let product = extension(vcek, PRODUCT_NAME)
-            .and_then(|value| x509_cert::der::asn1::Ia5StringRef::from_der(value).ok())
-            .map(|name| name.as_str().to_owned())
-            .unwrap_or_default();
-        let of_product = match product.split('-').next() {
-            Some("Milan") => HardwareClass::EpycMilan,
-            Some("Genoa") => HardwareClass::EpycGenoa,
-            Some("Turin") => HardwareClass::EpycTurin,
-            _ => {
-                return Err(AttestError::Malformed {
-                    what: "VCEK certificate",
-                    detail: format!("product `{product:.32}`"),
-                });
-            }
-        };
-        let of_processor = match (self.version, self.cpuid) {
-            (2, _) => Some(of_product),
-            (_, (0x19, 0x00..=0x0f)) => Some(HardwareClass::EpycMilan),
-            (_, (0x19, 0x10..=0x1f | 0xa0..=0xaf)) => Some(HardwareClass::EpycGenoa),
-            (_, (0x1a, 0x00..=0x11)) => Some(HardwareClass::EpycTurin),
-            _ => None,
-        };
-        let of_root = match root {
-            Some(VendorRoot::AmdMilan) => HardwareClass::EpycMilan,
-            Some(VendorRoot::AmdGenoa) => HardwareClass::EpycGenoa,
-            Some(VendorRoot::AmdTurin) => HardwareClass::EpycTurin,
-            Some(VendorRoot::IntelSgx) | None => of_product,
-        };
-        if of_processor == Some(of_product) && of_root == of_product {
-            Ok(of_product)
-        } else {
-            Err(AttestError::ChipMismatch)
-        }
-    }
-
-    /// The report must name the chip and the TCB that its key was certified for.
-    fn check_against(&self, vcek: &Certificate, class: HardwareClass) -> Result<[u8; 4], AttestError> {
-        let malformed = |detail: &str| AttestError::Malformed { what: "VCEK certificate", detail: detail.to_owned() };
-        let value = extension(vcek, HARDWARE_ID).ok_or_else(|| malformed("no hardware id"))?;
-        // AMD writes the number bare; some certificates wrap it in an OCTET STRING.
-        let id = match OctetStringRef::from_der(value) {
-            Ok(inner) => inner.as_bytes(),
-            Err(_) => value,
-        };
-        if id.len() != 64 && !(class == HardwareClass::EpycTurin && id.len() == 8) {
-            return Err(malformed("the hardware id has a strange length"));
-        }
-        let (named, rest) = self.chip_id.split_at(id.len());
-        if named != id || rest.iter().any(|byte| *byte != 0) {
-            return Err(AttestError::ChipMismatch);
-        }
-        let tcb = &self.reported_tcb;
-        // Turin put the FMC first and moved the rest.
-        let reported = if class == HardwareClass::EpycTurin {
-            if version_number(vcek, FMC)? != tcb[0] {
-                return Err(AttestError::TcbMismatch { component: "fmc" });
-            }
-            [tcb[1], tcb[2], tcb[3], tcb[7]]
-        } else {
-            [tcb[0], tcb[1], tcb[6], tcb[7]]
-        };
-        let components = [(BOOTLOADER, "bootloader"), (TEE, "tee"), (SNP, "snp"), (MICROCODE, "microcode")];
-        for (found, (oid, component)) in reported.into_iter().zip(components) {
-            if version_number(vcek, oid)? != found {
-                return Err(AttestError::TcbMismatch { component });
-            }
-        }
-        Ok(reported)
-    }
-
-    /// How the guest was set up, and who inside it asked.
-    fn check_guest(&self) -> Result<(), AttestError> {
-        if self.guest_policy & (1 << 19) != 0 {
-            return Err(AttestError::Debug);
-        }
-        if self.guest_policy & (1 << 18) != 0 {
-            return Err(AttestError::Attribute("a migration agent may move the guest".into()));
-        }
-        if self.guest_policy & (1 << 17) == 0 || self.guest_policy >> 26 != 0 {
-            return Err(AttestError::Attribute(format!("guest policy {:#x}", self.guest_policy)));
-        }
-        if self.vmpl != 0 {
-            return Err(AttestError::Vmpl { found: self.vmpl });
-        }
-        Ok(())
+/// The generation, on which product name, processor number and root must agree.
+fn class(
+    report: &Report,
+    vek: &Certificate,
+    what: &'static str,
+    root: Option<VendorRoot>,
+) -> Result<HardwareClass, AttestError> {
+    let product = text(vek, PRODUCT_NAME).unwrap_or_default();
+    let of_product = match product.split('-').next() {
+        Some("Milan") => HardwareClass::EpycMilan,
+        Some("Genoa") => HardwareClass::EpycGenoa,
+        Some("Turin") => HardwareClass::EpycTurin,
+        _ => return Err(AttestError::Malformed { what, detail: format!("product `{product:.32}`") }),
+    };
+    let of_root = match root {
+        Some(VendorRoot::AmdMilan) => HardwareClass::EpycMilan,
+        Some(VendorRoot::AmdGenoa) => HardwareClass::EpycGenoa,
+        Some(VendorRoot::AmdTurin) => HardwareClass::EpycTurin,
+        _ => of_product,
+    };
+    if report.class_of_processor()?.is_none_or(|class| class == of_product) && of_root == of_product {
+        Ok(of_product)
+    } else {
+        Err(AttestError::ChipMismatch)
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// A report with the fields that a good one has; not signed.
-    fn report() -> Vec<u8> {
-        let mut bytes = vec![0; REPORT];
-        bytes[0] = 3;
-        bytes[0x08 + 2] = 0b11; // SMT and the bit that must be one
-        bytes[0x34] = 1;
-        (bytes[0x188], bytes[0x189]) = (0x19, 0x11);
-        bytes[0x1a0..0x1e0].fill(7);
-        bytes
-    }
-
-    #[test]
-    fn a_guest_set_up_badly_is_refused_by_name() {
-        let check = |change: fn(&mut Vec<u8>), expected: Result<(), AttestError>| {
-            let mut bytes = report();
-            change(&mut bytes);
-            assert_eq!(Report::parse(&bytes).and_then(|report| report.check_guest()), expected);
-        };
-        check(|_| (), Ok(()));
-        check(|bytes| bytes[0x0a] |= 1 << 3, Err(AttestError::Debug));
-        check(
-            |bytes| bytes[0x0a] |= 1 << 2,
-            Err(AttestError::Attribute("a migration agent may move the guest".into())),
-        );
-        check(|bytes| bytes[0x0a] = 1, Err(AttestError::Attribute("guest policy 0x10000".into())));
-        check(|bytes| bytes[0x0f] = 1, Err(AttestError::Attribute("guest policy 0x100000000030000".into())));
-        check(|bytes| bytes[0x30] = 1, Err(AttestError::Vmpl { found: 1 }));
-        check(|bytes| bytes[0x30] = 3, Err(AttestError::Vmpl { found: 3 }));
-    }
-
-    #[test]
-    fn reserved_bytes_depend_on_the_version() {
-        let check = |version: u8, at: usize, accepted: bool| {
-            let mut bytes = report();
-            bytes[0] = version;
-            if version == 2 {
-                bytes[0x188..0x18b].fill(0);
+/// The certificate must be of the kind that the report names. A VCEK names this chip; a VLEK names a provider, which is given
+/// back, and no chip.
+fn check_key(
+    report: &Report,
+    vek: &Certificate,
+    what: &'static str,
+    class: HardwareClass,
+) -> Result<Option<String>, AttestError> {
+    let malformed = |detail: &str| AttestError::Malformed { what, detail: detail.to_owned() };
+    let (hardware, provider) = (extension(vek, HARDWARE_ID), extension(vek, PROVIDER_ID));
+    match report.signing_key {
+        SigningKey::Provider => {
+            if hardware.is_some() {
+                return Err(malformed("it names a chip, a provider's key has none"));
             }
-            bytes[at] = 1;
-            assert_eq!(Report::parse(&bytes).is_ok(), accepted, "version {version} at {at:#x}");
-        };
-        check(2, 0x18a, false);
-        check(3, 0x18a, true);
-        check(3, 0x18b, false);
-        check(3, 0x1f8, false);
-        check(5, 0x1f8, true);
-        check(5, 0x208, false);
-        check(3, 0x29f, false);
-        check(3, REPORT - 1, false);
-        check(3, SIGNED + 47, true);
+            let provider = text(vek, PROVIDER_ID).ok_or_else(|| malformed("no provider"))?;
+            if provider.is_empty() || provider.len() > MAX_PROVIDER || provider.chars().any(char::is_control) {
+                return Err(malformed("the provider's name has a strange shape"));
+            }
+            Ok(Some(provider.to_owned()))
+        }
+        SigningKey::Chip => {
+            if provider.is_some() {
+                return Err(malformed("it names a provider, a chip's key has none"));
+            }
+            let value = hardware.ok_or_else(|| malformed("no hardware id"))?;
+            // AMD writes the number bare; some certificates wrap it in an OCTET STRING.
+            let id = match OctetStringRef::from_der(value) {
+                Ok(inner) => inner.as_bytes(),
+                Err(_) => value,
+            };
+            if id.len() != 64 && !(class == HardwareClass::EpycTurin && id.len() == 8) {
+                return Err(malformed("the hardware id has a strange length"));
+            }
+            let (named, rest) = report.chip_id.split_at(id.len());
+            if named != id || rest.iter().any(|byte| *byte != 0) {
+                return Err(AttestError::ChipMismatch);
+            }
+            Ok(None)
+        }
     }
+}
+
+/// The report must name the TCB that its key was certified for.
+fn check_tcb(report: &Report, vek: &Certificate, what: &'static str, class: HardwareClass) -> Result<Tcb, AttestError> {
+    let reported = Tcb::read(report.reported_tcb, class);
+    let oids = [FMC, BOOTLOADER, TEE, SNP, MICROCODE];
+    for ((component, found), oid) in reported.components().into_iter().zip(oids) {
+        if component == "fmc" && class != HardwareClass::EpycTurin {
+            continue;
+        }
+        if version_number(what, vek, oid)? != found {
+            return Err(AttestError::TcbMismatch { component });
+        }
+    }
+    Ok(reported)
 }

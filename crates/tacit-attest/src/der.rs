@@ -27,6 +27,18 @@ pub(crate) fn certificate(what: &'static str, bytes: &[u8]) -> Result<Certificat
     Ok(certificate)
 }
 
+/// A certificate in DER, whether it came as DER or as PEM.
+pub(crate) fn certificate_bytes(what: &'static str, bytes: &[u8]) -> Result<Vec<u8>, AttestError> {
+    if !bytes.starts_with(b"-----BEGIN") {
+        return Ok(bytes.to_vec());
+    }
+    let mut certificates = certificates_in_pem(what, bytes)?;
+    match certificates.len() {
+        1 => Ok(certificates.remove(0)),
+        _ => Err(AttestError::Malformed { what, detail: "more than one certificate".into() }),
+    }
+}
+
 /// Checks a certificate's dates.
 pub(crate) fn check_dates(what: &'static str, certificate: &Certificate, now: UnixTime) -> Result<(), AttestError> {
     let (not_before, not_after) = dates(certificate);
@@ -50,22 +62,35 @@ pub(crate) fn dates(certificate: &Certificate) -> (UnixTime, UnixTime) {
 
 /// The certificates (DER) of a PEM text, in order.
 pub(crate) fn certificates_in_pem(what: &'static str, pem: &[u8]) -> Result<Vec<Vec<u8>>, AttestError> {
-    const BEGIN: &str = "-----BEGIN CERTIFICATE-----";
-    const END: &str = "-----END CERTIFICATE-----";
+    let malformed = |detail: &str| AttestError::Malformed { what, detail: detail.to_owned() };
+    let certificates = blocks_in_pem(what, pem, "-----BEGIN CERTIFICATE-----", "-----END CERTIFICATE-----")?;
+    if certificates.is_empty() { Err(malformed("no certificate")) } else { Ok(certificates) }
+}
+
+/// The one revocation list (DER) of a PEM text.
+pub(crate) fn list_in_pem(what: &'static str, pem: &[u8]) -> Result<Vec<u8>, AttestError> {
+    let mut lists = blocks_in_pem(what, pem, "-----BEGIN X509 CRL-----", "-----END X509 CRL-----")?;
+    match lists.len() {
+        1 => Ok(lists.remove(0)),
+        _ => Err(AttestError::Malformed { what, detail: "not exactly one revocation list".into() }),
+    }
+}
+
+fn blocks_in_pem(what: &'static str, pem: &[u8], begin: &str, end: &str) -> Result<Vec<Vec<u8>>, AttestError> {
     let malformed = |detail: &str| AttestError::Malformed { what, detail: detail.to_owned() };
     let mut rest = std::str::from_utf8(pem).map_err(|_| malformed("PEM is not text"))?;
-    let mut certificates = Vec::new();
-    while let Some(begin) = rest.find(BEGIN) {
-        if certificates.len() == MAX_CHAIN {
+    let mut blocks = Vec::new();
+    while let Some(at) = rest.find(begin) {
+        if blocks.len() == MAX_CHAIN {
             return Err(malformed("more than six certificates"));
         }
-        let body = &rest[begin + BEGIN.len()..];
-        let end = body.find(END).ok_or_else(|| malformed("PEM without an end"))?;
-        let digits: String = body[..end].split_ascii_whitespace().collect();
-        certificates.push(STANDARD.decode(digits).map_err(|_| malformed("PEM is not base64"))?);
-        rest = &body[end + END.len()..];
+        let body = &rest[at + begin.len()..];
+        let until = body.find(end).ok_or_else(|| malformed("PEM without an end"))?;
+        let digits: String = body[..until].split_ascii_whitespace().collect();
+        blocks.push(STANDARD.decode(digits).map_err(|_| malformed("PEM is not base64"))?);
+        rest = &body[until + end.len()..];
     }
-    if certificates.is_empty() { Err(malformed("no certificate")) } else { Ok(certificates) }
+    Ok(blocks)
 }
 
 /// Writes certificates as PEM, 64 characters a line.

@@ -143,18 +143,57 @@ pub enum AttestError {
         /// The component that differs.
         component: &'static str,
     },
+    /// The report's versions contradict each other: no firmware writes this.
+    #[error("the report's {lower} TCB is below its {higher} one ({component})")]
+    TcbOrder {
+        /// Which one is lower and must not be.
+        lower: &'static str,
+        /// Which one is higher.
+        higher: &'static str,
+        /// The component.
+        component: &'static str,
+    },
     /// The host masked the chip id, so the report names no chip.
     #[error("the host masked the chip id or the signing key")]
     MaskedChip,
     /// The report was asked for by less privileged software than the measured guest.
-    #[error("report of VMPL {found}, only VMPL 0 is accepted")]
+    #[error("report of VMPL {found}, which the policy does not accept")]
     Vmpl {
         /// The VMPL found.
         found: u32,
     },
-    /// The event log does not lead to the measured register.
-    #[error("the event log does not replay to RTMR3")]
-    EventLogMismatch,
+    /// The event log does not lead to a measured register.
+    #[error("the event log does not replay to {register}")]
+    EventLogMismatch {
+        /// The register.
+        register: &'static str,
+    },
+    /// The boot log does not lead to a measured register.
+    #[error("the boot log does not replay to {register}")]
+    BootLogMismatch {
+        /// The register.
+        register: &'static str,
+    },
+    /// A policy names an event, and the event log has none of that name, or there is no log.
+    #[error("the policy names event {name}, the event log has none")]
+    EventMissing {
+        /// The event.
+        name: String,
+    },
+    /// An event that the policy names stands twice in the log: which one counts would be a guess.
+    #[error("event {name} stands in the event log more than once")]
+    EventRepeated {
+        /// The event.
+        name: String,
+    },
+    /// The event has another payload than the policy names.
+    #[error("event {name} has payload {found}, which the policy does not name")]
+    EventNotAccepted {
+        /// The event.
+        name: String,
+        /// Its payload in hex.
+        found: String,
+    },
     /// The report data is not the expected one: other keys, or another nonce.
     #[error("the report data does not bind the expected keys and nonce")]
     ReportDataMismatch,
@@ -191,6 +230,74 @@ pub enum AttestError {
     AdvisoryDenied {
         /// The advisory.
         id: String,
+    },
+    /// The policy lists the advisories that may apply, and this is none of them.
+    #[error("advisory {id} applies and is not one that the policy accepts")]
+    AdvisoryNotAccepted {
+        /// The advisory.
+        id: String,
+    },
+    /// The report is signed by the key of a cloud provider that the policy does not accept. Such a key names no chip.
+    #[error("the report is signed by the key of provider `{provider}` (VLEK), which the policy does not accept")]
+    ProviderNotAccepted {
+        /// The provider, as AMD's certificate names it.
+        provider: String,
+    },
+    /// Something that the policy demands did not come with the evidence.
+    #[error("the policy demands {what}, which did not come with the evidence")]
+    Missing {
+        /// What is missing.
+        what: &'static str,
+    },
+    /// The policy demands a property that the platform, its certificate or its guest does not have.
+    #[error("the policy demands {what}")]
+    Demand {
+        /// The property.
+        what: &'static str,
+    },
+    /// A register holds none of the values that the policy names.
+    #[error("{register} is {found}, which the policy does not name")]
+    PinMismatch {
+        /// The register.
+        register: &'static str,
+        /// Its value in hex.
+        found: String,
+    },
+    /// The enclave's security version is below the least that the policy accepts.
+    #[error("ISVSVN {found} is below {minimum}")]
+    IsvSvnTooLow {
+        /// The version found.
+        found: u16,
+        /// The least accepted.
+        minimum: u16,
+    },
+    /// Nobody vouches well enough for where the chip is.
+    #[error("location grade {found} is below {minimum}")]
+    LocationTooLow {
+        /// The grade found; 0 if the policy lists none for this chip.
+        found: u8,
+        /// The least accepted.
+        minimum: u8,
+    },
+    /// The revocation list is older than the policy allows.
+    #[error("the revocation list is {age} s old, the policy allows {limit} s")]
+    RevocationListTooOld {
+        /// Its age in seconds.
+        age: u64,
+        /// The limit in seconds.
+        limit: u64,
+    },
+    /// One vendor, operator, root or chip would have too large a part of a set of machines.
+    #[error("{found} machines of {what} {name}, at most {limit} may be")]
+    NotDiverse {
+        /// What is limited.
+        what: &'static str,
+        /// Which one.
+        name: String,
+        /// How many there are.
+        found: usize,
+        /// How many there may be.
+        limit: u16,
     },
     /// The collateral is older than the policy allows.
     #[error("collateral is {age} s old, the policy allows {limit} s")]
@@ -233,6 +340,14 @@ pub enum PolicyError {
     /// A version that this verifier does not know.
     #[error("unknown policy version {0}")]
     Version(u32),
+    /// A field that contradicts itself or another one.
+    #[error("`{field}`: {reason}")]
+    Field {
+        /// The field.
+        field: &'static str,
+        /// What is wrong with it.
+        reason: &'static str,
+    },
     /// A root certificate that cannot be read or has no place in a policy.
     #[error("root `{name}`: {reason}")]
     Root {

@@ -1,8 +1,11 @@
 //! What the hardware signed, what is needed to check it, and the JSON form of both.
 
+use std::collections::BTreeMap;
+
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+use serde_json::value::RawValue;
 use tacit_types::eip712::Platform;
 
 use crate::AttestError;
@@ -13,18 +16,22 @@ pub const MAX_JSON: usize = 1024 * 1024;
 pub const MAX_DOCUMENT: usize = 128 * 1024;
 /// Most bytes of an event log.
 pub const MAX_EVENT_LOG: usize = 256 * 1024;
+/// Most bytes of a boot log (CCEL), without the padding of its table.
+pub const MAX_BOOT_LOG: usize = 256 * 1024;
 /// Most bytes of one part of the collateral.
 pub const MAX_COLLATERAL_PART: usize = 128 * 1024;
 
 /// What the hardware signed: a quote or a report, not yet believed.
 ///
-/// JSON form, version 1: `{"version":1,"kind":"sgx"|"tdx"|"sev-snp","document":<base64>,"eventLog":<text, TDX only>}`.
+/// JSON form, version 1: `{"version":1,"kind":"sgx"|"tdx"|"sev-snp","document":<base64>,"eventLog":<text, TDX only>,
+/// "bootLog":<base64, TDX only>}`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(into = "EvidenceTwin", try_from = "EvidenceTwin")]
 pub struct Evidence {
     platform: Platform,
     document: Vec<u8>,
     event_log: Option<String>,
+    boot_log: Option<Vec<u8>>,
 }
 
 impl Evidence {
@@ -60,7 +67,27 @@ impl Evidence {
                 return Err(AttestError::KindMismatch { said: platform.name(), found: "an event log" });
             }
         }
-        Ok(Self { platform, document, event_log })
+        Ok(Self { platform, document, event_log, boot_log: None })
+    }
+
+    /// The same evidence with the boot log (CCEL: what firmware and kernel measured into registers 0 to 2). The padding at
+    /// the end of the ACPI table may be left out.
+    ///
+    /// # Errors
+    /// [`AttestError::Oversized`] past [`MAX_BOOT_LOG`] bytes, [`AttestError::KindMismatch`] for anything but TDX.
+    pub fn with_boot_log(mut self, boot_log: Vec<u8>) -> Result<Self, AttestError> {
+        bounded("boot log", boot_log.len(), MAX_BOOT_LOG)?;
+        if self.platform != Platform::Tdx {
+            return Err(AttestError::KindMismatch { said: self.platform.name(), found: "a boot log" });
+        }
+        self.boot_log = Some(boot_log);
+        Ok(self)
+    }
+
+    /// The same evidence with another quote or report.
+    pub(crate) fn with_document(&self, document: Vec<u8>) -> Result<Self, AttestError> {
+        bounded("evidence", document.len(), MAX_DOCUMENT)?;
+        Ok(Self { document, ..self.clone() })
     }
 
     /// What the sender says that this is; the signatures decide.
@@ -76,6 +103,11 @@ impl Evidence {
     /// The event log that came with it.
     pub fn event_log(&self) -> Option<&str> {
         self.event_log.as_deref()
+    }
+
+    /// The boot log that came with it.
+    pub fn boot_log(&self) -> Option<&[u8]> {
+        self.boot_log.as_deref()
     }
 
     /// Reads the JSON form.
@@ -208,6 +240,25 @@ impl From<IntelParts> for IntelCollateral {
 }
 
 impl IntelCollateral {
+    /// Takes one of Intel's signed documents out of the body that the service answers with (`{"tcbInfo":{…},"signature":"…"}`):
+    /// its text, byte for byte as it was signed, and its signature. `member` is `tcbInfo` or `enclaveIdentity`.
+    ///
+    /// Reading the body as JSON and writing the member again would change the order of names, and so break the signature.
+    ///
+    /// # Errors
+    /// [`AttestError::Oversized`] past [`MAX_JSON`] bytes, [`AttestError::Malformed`] for a body of another shape.
+    pub fn signed_part(body: &str, member: &str) -> Result<(String, Vec<u8>), AttestError> {
+        bounded("Intel's answer", body.len(), MAX_JSON)?;
+        let malformed = |detail: &str| AttestError::Malformed { what: "Intel's answer", detail: detail.to_owned() };
+        let whole: BTreeMap<&str, &RawValue> =
+            serde_json::from_str(body).map_err(|error| malformed(&error.to_string()))?;
+        let signature = whole.get("signature").and_then(|raw| serde_json::from_str::<&str>(raw.get()).ok());
+        let signature = hex::decode(signature.ok_or_else(|| malformed("no signature"))?)
+            .map_err(|error| malformed(&error.to_string()))?;
+        let document = whole.get(member).map(|raw| raw.get()).filter(|text| text.starts_with('{'));
+        Ok((document.ok_or_else(|| malformed("no such member"))?.to_owned(), signature))
+    }
+
     /// Reads the unversioned JSON that DCAP tools write (`root_ca_crl`, `tcb_info`, … with bytes in hex).
     ///
     /// # Errors
@@ -233,28 +284,41 @@ impl IntelCollateral {
     }
 }
 
-/// The certificates between AMD's root and the key of one chip.
+/// The certificates between AMD's root and the key that signed a report, and AMD's revocation list.
+///
+/// Which key that is, the report says: the chip's own (VCEK, issued by the ASK) or a cloud provider's (VLEK, issued by the
+/// ASVK). Both travel in the same members. Certificates may be DER or PEM, the list DER, PEM or hex.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct AmdCollateral {
     version: One,
-    /// The AMD signing key's certificate (DER; base64 in JSON).
+    /// The certificate of the authority below the root: ASK or ASVK (base64 in JSON).
     #[serde(with = "base64_bytes")]
     pub ask: Vec<u8>,
-    /// The certificate of the chip's endorsement key (VCEK; DER; base64 in JSON).
+    /// The certificate of the key that signed the report: VCEK or VLEK (base64 in JSON).
     #[serde(with = "base64_bytes")]
     pub vcek: Vec<u8>,
+    /// The revocation list that the root (ARK) signed (base64 in JSON).
+    #[serde(default, skip_serializing_if = "Option::is_none", with = "optional_base64")]
+    pub crl: Option<Vec<u8>>,
 }
 
 impl AmdCollateral {
-    /// Puts the two certificates (DER) together.
+    /// Puts the two certificates together.
     pub fn new(ask: Vec<u8>, vcek: Vec<u8>) -> Self {
-        Self { version: One, ask, vcek }
+        Self { version: One, ask, vcek, crl: None }
+    }
+
+    /// The same collateral with AMD's revocation list.
+    pub fn with_crl(mut self, crl: Vec<u8>) -> Self {
+        self.crl = Some(crl);
+        self
     }
 
     pub(crate) fn check_sizes(&self) -> Result<(), AttestError> {
         bounded("ASK certificate", self.ask.len(), MAX_COLLATERAL_PART)?;
-        bounded("VCEK certificate", self.vcek.len(), MAX_COLLATERAL_PART)
+        bounded("VCEK certificate", self.vcek.len(), MAX_COLLATERAL_PART)?;
+        bounded("AMD CRL", self.crl.as_ref().map_or(0, Vec::len), MAX_COLLATERAL_PART)
     }
 }
 
@@ -301,11 +365,19 @@ struct EvidenceTwin {
     document: Vec<u8>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     event_log: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none", with = "optional_base64")]
+    boot_log: Option<Vec<u8>>,
 }
 
 impl From<Evidence> for EvidenceTwin {
     fn from(evidence: Evidence) -> Self {
-        Self { version: One, kind: evidence.platform, document: evidence.document, event_log: evidence.event_log }
+        Self {
+            version: One,
+            kind: evidence.platform,
+            document: evidence.document,
+            event_log: evidence.event_log,
+            boot_log: evidence.boot_log,
+        }
     }
 }
 
@@ -313,10 +385,15 @@ impl TryFrom<EvidenceTwin> for Evidence {
     type Error = AttestError;
 
     fn try_from(twin: EvidenceTwin) -> Result<Self, AttestError> {
-        Self::new(twin.kind, twin.document, twin.event_log)
+        let evidence = Self::new(twin.kind, twin.document, twin.event_log)?;
+        match twin.boot_log {
+            Some(boot_log) => evidence.with_boot_log(boot_log),
+            None => Ok(evidence),
+        }
     }
 }
 
+/// Bytes in hex; a revocation list may also stand there as PEM, as some services send it.
 mod hex_bytes {
     use super::*;
 
@@ -326,7 +403,22 @@ mod hex_bytes {
 
     pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<u8>, D::Error> {
         let text = std::borrow::Cow::<'de, str>::deserialize(deserializer)?;
+        if text.starts_with("-----BEGIN") {
+            return Ok(text.into_owned().into_bytes());
+        }
         hex::decode(text.as_bytes()).map_err(de::Error::custom)
+    }
+}
+
+mod optional_base64 {
+    use super::*;
+
+    pub(super) fn serialize<S: Serializer>(bytes: &Option<Vec<u8>>, serializer: S) -> Result<S::Ok, S::Error> {
+        base64_bytes::serialize(bytes.as_deref().unwrap_or_default(), serializer)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Vec<u8>>, D::Error> {
+        base64_bytes::deserialize(deserializer).map(Some)
     }
 }
 
@@ -359,6 +451,37 @@ mod tests {
     }
 
     #[test]
+    fn a_boot_log_round_trips_and_belongs_to_tdx() {
+        let evidence = Evidence::tdx(vec![1], None).unwrap().with_boot_log(vec![7]).unwrap();
+        assert_eq!(
+            String::from_utf8(evidence.to_json()).unwrap(),
+            r#"{"version":1,"kind":"tdx","document":"AQ==","bootLog":"Bw=="}"#
+        );
+        assert_eq!(Evidence::from_json(&evidence.to_json()), Ok(evidence));
+        let sgx = Evidence::sgx(vec![1]).unwrap().with_boot_log(vec![7]);
+        assert_eq!(sgx, Err(AttestError::KindMismatch { said: "Intel SGX", found: "a boot log" }));
+        let large = Evidence::tdx(vec![1], None).unwrap().with_boot_log(vec![0; MAX_BOOT_LOG + 1]);
+        assert!(matches!(large, Err(AttestError::Oversized { what: "boot log", .. })));
+    }
+
+    #[test]
+    fn a_signed_part_keeps_its_bytes() {
+        let body = r#" {"tcbInfo": {"b":1, "a":[2,"}"]} ,"signature":"ab"}"#;
+        let part = IntelCollateral::signed_part(body, "tcbInfo");
+        assert_eq!(part, Ok((r#"{"b":1, "a":[2,"}"]}"#.to_owned(), vec![0xab])));
+        let refuse = |body: &str| {
+            let part = IntelCollateral::signed_part(body, "tcbInfo");
+            assert!(matches!(part, Err(AttestError::Malformed { .. })), "{body}: {part:?}");
+        };
+        refuse(r#"{"tcbInfo":{}}"#);
+        refuse(r#"{"tcbInfo":{},"signature":"a"}"#);
+        refuse(r#"{"tcbInfo":1,"signature":"ab"}"#);
+        refuse(r#"{"signature":"ab"}"#);
+        refuse(r#"{"x":{"tcbInfo":{"other":1}},"tcbInfo":{},"signature":"ab"}"#);
+        refuse(r#"{"tcbInfo":{},"#);
+    }
+
+    #[test]
     fn collateral_round_trips_through_json() {
         let amd = Collateral::Amd(Box::new(AmdCollateral::new(vec![1], vec![2])));
         assert_eq!(
@@ -366,6 +489,12 @@ mod tests {
             r#"{"kind":"amd","version":1,"ask":"AQ==","vcek":"Ag=="}"#
         );
         assert_eq!(Collateral::from_json(&amd.to_json()), Ok(amd));
+        let listed = Collateral::Amd(Box::new(AmdCollateral::new(vec![1], vec![2]).with_crl(vec![3])));
+        assert_eq!(
+            String::from_utf8(listed.to_json()).unwrap(),
+            r#"{"kind":"amd","version":1,"ask":"AQ==","vcek":"Ag==","crl":"Aw=="}"#
+        );
+        assert_eq!(Collateral::from_json(&listed.to_json()), Ok(listed));
         let intel = Collateral::Intel(Box::new(IntelParts { pck_crl: vec![0xab], ..IntelParts::default() }.into()));
         assert_eq!(Collateral::from_json(&intel.to_json()), Ok(intel));
     }

@@ -9,10 +9,13 @@ use sha2::{Digest as _, Sha256};
 use tacit_types::eip712::Platform;
 use tacit_types::{ChipId, Measurement, UnixTime};
 
+use crate::demands::PckAuthority;
 use crate::evidence::IntelCollateral;
+use crate::revocation::der_of_list;
 use crate::root::{Vendor, root_id, wrong_root};
-use crate::verified::Claims;
-use crate::{AttestError, Evidence, HardwareClass, Policy, TcbStatus, der, event_log};
+use crate::seen::Counter;
+use crate::verified::{Claims, Details, PckDetails, PckFlag, PlatformDetails, SgxDetails, TdxDetails};
+use crate::{AttestError, Evidence, HardwareClass, Policy, TcbStatus, boot_log, der, event_log};
 
 /// Bytes of a quote's header.
 pub(crate) const HEADER: usize = 48;
@@ -28,6 +31,7 @@ pub(crate) fn verify(
 ) -> Result<Claims, AttestError> {
     collateral.check_sizes()?;
     let quote = parse_quote(evidence.platform(), evidence.document())?;
+    let collateral = &with_lists_in_der(collateral)?;
     check_kinds(evidence.platform(), collateral)?;
 
     // The chain must end in a root that the policy names; which one decides the trust anchor below.
@@ -46,10 +50,8 @@ pub(crate) fn verify(
     }
     let dated = DatedCollateral::parse(collateral)?;
     check_left_out(&claims, &dated)?;
-    if let Some(log) = evidence.event_log() {
-        let td = claims.report.as_td10().ok_or(AttestError::EventLogMismatch)?;
-        event_log::check(log, &td.rt_mr3)?;
-    }
+    let pck_authority = pck_authority(&chain)?;
+    let details = details(evidence, &claims, pck_authority, counters(&claims, evidence.platform(), &chain))?;
     let (measurement, registers, report_data) = measured(&claims.report);
     let pck = &claims.platform.pck;
     if pck.ppid.iter().all(|byte| *byte == 0) {
@@ -75,7 +77,108 @@ pub(crate) fn verify(
         evaluation_number: Some(claims.tcb.eval_data_number),
         crl_numbers: Some((claims.platform.root_ca_crl_num, claims.platform.pck_crl_num)),
         tcb: format!("fmspc {} cpusvn {} pcesvn {}", hex::encode(pck.fmspc), hex::encode(pck.cpu_svn), pck.pce_svn),
+        details,
     })
+}
+
+/// The same collateral with its revocation lists in DER, in whichever form they came.
+fn with_lists_in_der(collateral: &IntelCollateral) -> Result<IntelCollateral, AttestError> {
+    let mut collateral = collateral.clone();
+    collateral.root_ca_crl = der_of_list("root CRL", &collateral.root_ca_crl)?;
+    collateral.pck_crl = der_of_list("PCK CRL", &collateral.pck_crl)?;
+    Ok(collateral)
+}
+
+/// Which of Intel's two authorities issued the PCK certificate, by its name.
+fn pck_authority(chain: &[Vec<u8>]) -> Result<Option<PckAuthority>, AttestError> {
+    let Some(leaf) = chain.first() else { return Ok(None) };
+    let issuer = der::certificate("PCK certificate", leaf)?.tbs_certificate.issuer.to_string();
+    Ok(if issuer.contains("Processor") {
+        Some(PckAuthority::Processor)
+    } else if issuer.contains("Platform") {
+        Some(PckAuthority::Platform)
+    } else {
+        None
+    })
+}
+
+/// The numbers that Intel only raises. Both lists count by their authority, TCB documents by kind of TEE and platform family.
+fn counters(claims: &QuoteClaims, platform: Platform, chain: &[Vec<u8>]) -> Vec<Counter> {
+    let mut counters = vec![Counter {
+        what: "TCB evaluation data",
+        key: format!(
+            "tcb {} {}",
+            if platform == Platform::Sgx { "sgx" } else { "tdx" },
+            hex::encode(claims.platform.pck.fmspc)
+        ),
+        value: claims.tcb.eval_data_number,
+    }];
+    let lists = [
+        ("root CRL", chain.last(), claims.platform.root_ca_crl_num),
+        ("PCK CRL", chain.get(1), claims.platform.pck_crl_num),
+    ];
+    for (what, authority, value) in lists {
+        if let Some(authority) = authority {
+            counters.push(Counter { what, key: format!("crl {}", root_id(authority)), value });
+        }
+    }
+    counters
+}
+
+fn details(
+    evidence: &Evidence,
+    claims: &QuoteClaims,
+    authority: Option<PckAuthority>,
+    counters: Vec<Counter>,
+) -> Result<Details, AttestError> {
+    let flag = |flag| match flag {
+        dcap_qvl::policy::PckCertFlag::True => PckFlag::Yes,
+        dcap_qvl::policy::PckCertFlag::False => PckFlag::No,
+        dcap_qvl::policy::PckCertFlag::Undefined => PckFlag::Silent,
+    };
+    let found = &claims.platform.pck;
+    let pck = PckDetails {
+        authority,
+        dynamic_platform: flag(found.dynamic_platform),
+        cached_keys: flag(found.cached_keys),
+        smt: flag(found.smt_enabled),
+    };
+    let mut details = Details { counters, ..Details::default() };
+    if let Report::SgxEnclave(enclave) = &claims.report {
+        let mut config_id = [0; 64];
+        // Intel SDM volume 3D, table 38-21: CONFIGID stands 32 bytes behind MRSIGNER.
+        config_id.copy_from_slice(&enclave.reserved3[32..96]);
+        let mut flags = [0; 8];
+        flags.copy_from_slice(&enclave.attributes[..8]);
+        details.platform = PlatformDetails::Sgx(Box::new(SgxDetails {
+            flags: u64::from_le_bytes(flags),
+            misc_select: enclave.misc_select,
+            config_id,
+            signer: enclave.mr_signer,
+            product: enclave.isv_prod_id,
+            isv_svn: enclave.isv_svn,
+            pck,
+        }));
+    }
+    if let Some(td) = claims.report.as_td10() {
+        if let Some(log) = evidence.event_log() {
+            details.events = Some(event_log::check(log, [&td.rt_mr0, &td.rt_mr1, &td.rt_mr2, &td.rt_mr3])?);
+        }
+        if let Some(log) = evidence.boot_log() {
+            details.boot_events = boot_log::check(log, [&td.rt_mr0, &td.rt_mr1, &td.rt_mr2])?;
+        }
+        details.platform = PlatformDetails::Tdx(Box::new(TdxDetails {
+            attributes: u64::from_le_bytes(td.td_attributes),
+            xfam: u64::from_le_bytes(td.xfam),
+            mr_seam: td.mr_seam,
+            mr_config_id: td.mr_config_id,
+            mr_owner: td.mr_owner,
+            mr_owner_config: td.mr_owner_config,
+            has_boot_log: evidence.boot_log().is_some(),
+            pck,
+        }));
+    }
+    Ok(details)
 }
 
 /// Reads a quote: no byte too few, none too many, of the kind that the envelope says.
@@ -297,6 +400,9 @@ fn measured_td(td: &TDReport10) -> Measured {
         ("RTMR3", td.rt_mr3.to_vec()),
         ("MRCONFIGID", td.mr_config_id.to_vec()),
         ("MROWNER", td.mr_owner.to_vec()),
+        ("MROWNERCONFIG", td.mr_owner_config.to_vec()),
+        ("MRSEAM", td.mr_seam.to_vec()),
+        ("MRSIGNERSEAM", td.mr_signer_seam.to_vec()),
     ];
     (measurement_of_td(&td.mr_td, [&td.rt_mr0, &td.rt_mr1, &td.rt_mr2]), registers, td.report_data)
 }
@@ -312,7 +418,7 @@ fn chip(ppid: &[u8]) -> ChipId {
     ChipId::from(<[u8; 32]>::from(Sha256::new().chain_update(b"intel\0").chain_update(ppid).finalize()))
 }
 
-fn status(status: dcap_qvl::TcbStatus) -> Result<TcbStatus, AttestError> {
+pub(crate) fn status(status: dcap_qvl::TcbStatus) -> Result<TcbStatus, AttestError> {
     use dcap_qvl::TcbStatus as Theirs;
     Ok(match status {
         Theirs::UpToDate => TcbStatus::UpToDate,
@@ -384,6 +490,8 @@ fn name_refusal(text: &str) -> AttestError {
     } else if has("InvalidCrlSignatureForPublicKey") || (has("CRL") && has("InvalidSignatureForPublicKey")) {
         AttestError::BadSignature { what: "CRL" }
     } else if has("InvalidSignatureForPublicKey") || has("UnknownIssuer") {
+        AttestError::BadChain { what, detail: text.to_owned() }
+    } else if has("Failed to verify certificate chain") || has("must be issued directly by the root") {
         AttestError::BadChain { what, detail: text.to_owned() }
     } else if has("Fmspc mismatch") {
         AttestError::FmspcMismatch

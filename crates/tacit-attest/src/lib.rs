@@ -2,30 +2,44 @@
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
 mod amd;
+mod amd_report;
+pub mod boot_log;
+mod demands;
 mod der;
+mod diversity;
 mod error;
 pub mod event_log;
 mod evidence;
+pub mod forecast;
+pub mod fuzz;
 mod intel;
 mod policy;
+mod revocation;
 mod root;
 pub mod samples;
+mod seen;
 pub mod sweep;
 mod verified;
 mod wanted;
 
+pub use demands::{
+    IsvMinimum, PckAuthority, PckPolicy, PckProperty, Pin, Presence, SgxAttribute, SgxPolicy, SnpGuestDemand,
+    SnpPlatformDemand, SnpPolicy, TdAttribute, TdxPolicy,
+};
+pub use diversity::{Diversity, Member};
 pub use error::{AttestError, PolicyError};
 pub use evidence::{
-    AmdCollateral, Collateral, Evidence, IntelCollateral, IntelParts, MAX_COLLATERAL_PART, MAX_DOCUMENT, MAX_EVENT_LOG,
-    MAX_JSON,
+    AmdCollateral, Collateral, Evidence, IntelCollateral, IntelParts, MAX_BOOT_LOG, MAX_COLLATERAL_PART, MAX_DOCUMENT,
+    MAX_EVENT_LOG, MAX_JSON,
 };
 pub use intel::{measurement_of_td, quote_header};
-pub use policy::{ChipPolicy, Grace, MAX_POLICY, Measurements, Policy, Preset, SnpMinimum, TcbPolicy};
+pub use policy::{ChipPolicy, Grace, Location, MAX_POLICY, Measurements, Policy, Preset, SnpMinimum, TcbPolicy};
 pub use root::{ExtraRoot, Vendor, VendorRoot, root_id};
+pub use seen::Seen;
 use tacit_types::UnixTime;
 pub use tacit_types::eip712::Platform;
 pub use verified::{Confidence, HardwareClass, TcbStatus, VerifiedEvidence};
-pub use wanted::{PckAuthority, ReportedTcb, Wanted};
+pub use wanted::{ReportedTcb, Wanted};
 
 /// Verifies evidence: signatures, chain, dates and revocation at `now`, then the policy.
 ///
@@ -41,14 +55,11 @@ pub fn verify(
     now: UnixTime,
 ) -> Result<VerifiedEvidence, AttestError> {
     policy.validate().map_err(|error| AttestError::Malformed { what: "policy", detail: error.to_string() })?;
-    let (claims, snp) = match (evidence.platform(), collateral) {
+    let claims = match (evidence.platform(), collateral) {
         (Platform::Sgx | Platform::Tdx, Collateral::Intel(collateral)) => {
-            (intel::verify(evidence, collateral, policy, now)?, None)
+            intel::verify(evidence, collateral, policy, now)?
         }
-        (Platform::SevSnp, Collateral::Amd(collateral)) => {
-            let (claims, tcb) = amd::verify(evidence.document(), collateral, policy, now)?;
-            (claims, Some(tcb))
-        }
+        (Platform::SevSnp, Collateral::Amd(collateral)) => amd::verify(evidence.document(), collateral, policy, now)?,
         (Platform::Nitro, _) => {
             return Err(AttestError::Unsupported { what: "platform", found: Platform::Nitro.code().into() });
         }
@@ -56,7 +67,25 @@ pub fn verify(
             return Err(AttestError::CollateralMismatch { evidence: platform.name(), collateral: other.name() });
         }
     };
-    policy.judge(claims, snp, now)
+    policy.judge(claims, now)
+}
+
+/// [`verify`], and no number of the collateral may be below one that was seen: not by the policy's minimum, but by what this
+/// verifier, or the ledger, has met before. Gives what has been seen now; the caller keeps it.
+///
+/// # Errors
+/// As [`verify`], and [`AttestError::Downgrade`].
+pub fn verify_seen(
+    evidence: &Evidence,
+    collateral: &Collateral,
+    policy: &Policy,
+    now: UnixTime,
+    seen: &Seen,
+) -> Result<(VerifiedEvidence, Seen), AttestError> {
+    let verified = verify(evidence, collateral, policy, now)?;
+    seen.check(&verified.claims.details.counters)?;
+    let seen = seen.after(&verified);
+    Ok((verified, seen))
 }
 
 /// [`verify`], and the report data must be exactly `report_data` (see `tacit_types::keyset::report_data`).

@@ -6,8 +6,12 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use sha2::{Digest as _, Sha256};
 use tacit_types::{ChipId, Measurement, PolicyHash, UnixTime, jcs};
 
+use crate::amd_report::Tcb;
+use crate::demands::{PckPolicy, Pin, SgxPolicy, SnpPolicy, TdxPolicy, is_default};
+use crate::diversity::Diversity;
+use crate::event_log::Event;
 use crate::root::{ExtraRoot, TrustedRoot, Vendor, VendorRoot};
-use crate::verified::{Claims, Confidence};
+use crate::verified::{Claims, Confidence, PlatformDetails};
 use crate::{AttestError, HardwareClass, PolicyError, TcbStatus, VerifiedEvidence};
 
 /// Most bytes of a policy document.
@@ -40,6 +44,24 @@ pub struct Policy {
     /// Single chips.
     #[serde(default)]
     pub chips: ChipPolicy,
+    /// Run-time events that a trust domain must have measured: for each name, the payloads in hex that are accepted.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub events: BTreeMap<String, Vec<Pin>>,
+    /// What is demanded of AMD SEV-SNP platforms.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub snp: SnpPolicy,
+    /// What is demanded of Intel TDX trust domains.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub tdx: TdxPolicy,
+    /// What is demanded of Intel SGX enclaves.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub sgx: SgxPolicy,
+    /// What is demanded of the certificate of an Intel platform.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub pck: PckPolicy,
+    /// How much of a set of machines one vendor, operator, root or chip may be.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub diversity: Diversity,
     /// Roots besides the vendors'.
     #[serde(default)]
     pub extra_roots: Vec<ExtraRoot>,
@@ -66,6 +88,9 @@ pub struct TcbPolicy {
     /// Advisories that are refused wherever they apply (`INTEL-SA-…`).
     #[serde(default)]
     pub denied_advisories: Vec<String>,
+    /// If there is such a list, only these advisories may apply.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub accepted_advisories: Option<Vec<String>>,
     /// Least TCB evaluation data number of Intel's collateral.
     #[serde(default)]
     pub minimum_evaluation_number: u32,
@@ -93,6 +118,9 @@ pub struct Grace {
 pub struct SnpMinimum {
     /// The generation.
     pub class: HardwareClass,
+    /// First microcontroller firmware; there is none before Turin.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub fmc: u8,
     /// Boot loader.
     pub bootloader: u8,
     /// Operating system of the secure processor.
@@ -101,6 +129,20 @@ pub struct SnpMinimum {
     pub snp: u8,
     /// Microcode.
     pub microcode: u8,
+}
+
+impl TcbPolicy {
+    /// Whether a status is accepted at that time, by grace or without.
+    pub fn accepts(&self, status: TcbStatus, now: UnixTime) -> bool {
+        self.accept.contains(&status) || self.grace.iter().any(|grace| grace.status == status && now <= grace.until)
+    }
+}
+
+impl SnpMinimum {
+    pub(crate) fn tcb(&self) -> Tcb {
+        let Self { fmc, bootloader, tee, snp, microcode, .. } = *self;
+        Tcb { fmc, bootloader, tee, snp, microcode }
+    }
 }
 
 /// Single chips.
@@ -113,6 +155,24 @@ pub struct ChipPolicy {
     /// Never these.
     #[serde(default)]
     pub deny: Vec<ChipId>,
+    /// Chips for whose location somebody vouches, for example Proof of Cloud.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub located: Vec<Location>,
+    /// Least grade of location that a chip must have.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub minimum_grade: u8,
+}
+
+/// Where a chip is, as somebody vouches for it outside the evidence: a quote does not say in whose hands a chip is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Location {
+    /// The chip.
+    pub chip: ChipId,
+    /// How good the proof is, 1 (a person saw it) or more.
+    pub grade: u8,
+    /// Who vouches, or where the proof is; for people.
+    pub proof: String,
 }
 
 /// The policies that come with this crate.
@@ -169,11 +229,18 @@ impl Policy {
                 accept,
                 grace: vec![],
                 denied_advisories: vec![],
+                accepted_advisories: None,
                 minimum_evaluation_number: 0,
                 minimum_crl_numbers: (0, 0),
                 snp_minimum: vec![],
             },
             chips: ChipPolicy::default(),
+            events: BTreeMap::new(),
+            snp: SnpPolicy::default(),
+            tdx: TdxPolicy::default(),
+            sgx: SgxPolicy::default(),
+            pck: PckPolicy::default(),
+            diversity: Diversity::default(),
             extra_roots: vec![],
         }
     }
@@ -242,6 +309,19 @@ impl Policy {
         if self.version != VERSION {
             return Err(PolicyError::Version(self.version));
         }
+        let refuse = |field, reason| Err(PolicyError::Field { field, reason });
+        if self.snp.max_vmpl > 3 {
+            return refuse("snp.max_vmpl", "there are VMPL 0 to 3");
+        }
+        if self.chips.located.iter().any(|location| location.grade == 0 || location.proof.len() > 256) {
+            return refuse("chips.located", "a grade is 1 or more, a proof at most 256 bytes");
+        }
+        if self.tdx.allowed_xfam.as_ref().is_some_and(|mask| mask.bytes().len() != 8) {
+            return refuse("tdx.allowed_xfam", "a mask has 8 bytes");
+        }
+        if self.events.iter().any(|(name, payloads)| name.is_empty() || name.len() > 64 || payloads.is_empty()) {
+            return refuse("events", "a name has 1 to 64 bytes, and at least one payload must be accepted");
+        }
         self.extra_roots.iter().try_for_each(ExtraRoot::validate)
     }
 
@@ -290,13 +370,14 @@ impl Policy {
         }))
     }
 
+    /// The grade of location that the policy lists for a chip; 0 without.
+    pub fn location_grade(&self, chip: ChipId) -> u8 {
+        let listed = self.chips.located.iter().filter(|location| location.chip == chip);
+        listed.map(|location| location.grade).max().unwrap_or(0)
+    }
+
     /// Judges what the signatures say.
-    pub(crate) fn judge(
-        &self,
-        claims: Claims,
-        snp: Option<[u8; 4]>,
-        now: UnixTime,
-    ) -> Result<VerifiedEvidence, AttestError> {
+    pub(crate) fn judge(&self, claims: Claims, now: UnixTime) -> Result<VerifiedEvidence, AttestError> {
         let policy =
             self.hash().map_err(|error| AttestError::Malformed { what: "policy", detail: error.to_string() })?;
         if self.denied_classes.contains(&claims.class) {
@@ -307,7 +388,13 @@ impl Policy {
         {
             return Err(AttestError::ChipDenied { chip: claims.chip.to_string() });
         }
-        self.judge_tcb(&claims, snp, now)?;
+        let location_grade = self.location_grade(claims.chip);
+        if location_grade < self.chips.minimum_grade {
+            return Err(AttestError::LocationTooLow { found: location_grade, minimum: self.chips.minimum_grade });
+        }
+        self.judge_tcb(&claims, now)?;
+        self.judge_platform(&claims)?;
+        self.judge_events(claims.details.events.as_deref())?;
         let image = match &self.measurements {
             Measurements::Any => None,
             Measurements::Listed(images) => Some(
@@ -320,29 +407,81 @@ impl Policy {
                     })?,
             ),
         };
-        let confidence = Confidence::rate(claims.status, &claims.advisories, claims.class);
-        Ok(VerifiedEvidence { claims, confidence, image, policy, policy_name: self.name.clone(), judged_at: now })
+        let names_chip = match &claims.details.platform {
+            PlatformDetails::Snp(details) => details.provider.is_none(),
+            _ => true,
+        };
+        let confidence = Confidence::rate(claims.status, &claims.advisories, claims.class, names_chip);
+        Ok(VerifiedEvidence {
+            claims,
+            confidence,
+            image,
+            location_grade,
+            policy,
+            policy_name: self.name.clone(),
+            judged_at: now,
+        })
     }
 
-    fn judge_tcb(&self, claims: &Claims, snp: Option<[u8; 4]>, now: UnixTime) -> Result<(), AttestError> {
-        let too_low = || AttestError::TcbTooLow { policy: self.name.clone(), status: claims.status };
-        let in_grace = |grace: &Grace| grace.status == claims.status && now <= grace.until;
-        if !self.tcb.accept.contains(&claims.status) && !self.tcb.grace.iter().any(in_grace) {
-            return Err(too_low());
-        }
-        if let Some(found) = snp {
-            let short = |minimum: &SnpMinimum| {
-                let least = [minimum.bootloader, minimum.tee, minimum.snp, minimum.microcode];
-                minimum.class == claims.class && found.iter().zip(least).any(|(have, needs)| *have < needs)
-            };
-            if self.tcb.snp_minimum.iter().any(short) {
-                return Err(too_low());
+    fn too_low(&self, status: TcbStatus) -> AttestError {
+        AttestError::TcbTooLow { policy: self.name.clone(), status }
+    }
+
+    fn judge_platform(&self, claims: &Claims) -> Result<(), AttestError> {
+        let platform = &claims.details.platform;
+        self.pck.judge(platform)?;
+        match platform {
+            PlatformDetails::None => Ok(()),
+            PlatformDetails::Sgx(details) => self.sgx.judge(details),
+            PlatformDetails::Tdx(details) => self.tdx.judge(details),
+            PlatformDetails::Snp(details) => {
+                let too_low = || self.too_low(claims.status);
+                self.snp.judge(details, claims.class, &self.tcb.snp_minimum, too_low)
             }
         }
-        let denied = |id: &&String| self.tcb.denied_advisories.iter().any(|denied| denied.eq_ignore_ascii_case(id));
-        if let Some(id) = claims.advisories.iter().find(denied) {
+    }
+
+    /// Every event that the policy names must have been measured once, with a payload that it accepts.
+    fn judge_events(&self, events: Option<&[Event]>) -> Result<(), AttestError> {
+        for (name, accepted) in &self.events {
+            let mut found = events.unwrap_or_default().iter().filter(|event| event.name == *name);
+            let Some(event) = found.next() else { return Err(AttestError::EventMissing { name: name.clone() }) };
+            if found.next().is_some() {
+                return Err(AttestError::EventRepeated { name: name.clone() });
+            }
+            if !accepted.iter().any(|payload| payload.bytes() == event.payload) {
+                let mut found = hex::encode(&event.payload);
+                found.truncate(128);
+                return Err(AttestError::EventNotAccepted { name: name.clone(), found });
+            }
+        }
+        Ok(())
+    }
+
+    /// Judges a status and the advisories that come with it, and nothing else.
+    pub(crate) fn judge_status(
+        &self,
+        status: TcbStatus,
+        advisories: &[String],
+        now: UnixTime,
+    ) -> Result<(), AttestError> {
+        if !self.tcb.accepts(status, now) {
+            return Err(self.too_low(status));
+        }
+        let listed = |list: &[String], id: &str| list.iter().any(|listed| listed.eq_ignore_ascii_case(id));
+        if let Some(id) = advisories.iter().find(|id| listed(&self.tcb.denied_advisories, id)) {
             return Err(AttestError::AdvisoryDenied { id: id.clone() });
         }
+        if let Some(accepted) = &self.tcb.accepted_advisories
+            && let Some(id) = advisories.iter().find(|id| !listed(accepted, id))
+        {
+            return Err(AttestError::AdvisoryNotAccepted { id: id.clone() });
+        }
+        Ok(())
+    }
+
+    fn judge_tcb(&self, claims: &Claims, now: UnixTime) -> Result<(), AttestError> {
+        self.judge_status(claims.status, &claims.advisories, now)?;
         let older = |what, found: u32, minimum: u32| {
             if found < minimum { Err(AttestError::Downgrade { what, found, minimum }) } else { Ok(()) }
         };

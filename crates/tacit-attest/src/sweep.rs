@@ -5,7 +5,7 @@ use std::ops::Range;
 use tacit_types::UnixTime;
 
 use crate::evidence::{Collateral, IntelCollateral};
-use crate::{AttestError, Evidence, Platform, Policy, amd, der, intel, verify};
+use crate::{AttestError, Evidence, Platform, Policy, amd_report, der, intel, verify};
 
 /// How far a sweep goes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -92,6 +92,7 @@ enum Place {
     QeIdentitySignature,
     Ask,
     Vcek,
+    AmdCrl,
 }
 
 /// A chain of certificates in PEM.
@@ -112,10 +113,13 @@ fn parts(evidence: &Evidence, collateral: &Collateral, scope: Scope) -> Result<V
         return Ok(parts);
     }
     match collateral {
-        Collateral::Amd(_) => parts.extend([
-            Part { name: "VCEK certificate", place: Place::Vcek },
-            Part { name: "ASK certificate", place: Place::Ask },
-        ]),
+        Collateral::Amd(amd) => {
+            parts.push(Part { name: "VCEK certificate", place: Place::Vcek });
+            parts.push(Part { name: "ASK certificate", place: Place::Ask });
+            if amd.crl.is_some() {
+                parts.push(Part { name: "AMD CRL", place: Place::AmdCrl });
+            }
+        }
         Collateral::Intel(collateral) => {
             parts.extend([
                 Part { name: "root CRL", place: Place::RootCrl },
@@ -142,7 +146,10 @@ fn parts(evidence: &Evidence, collateral: &Collateral, scope: Scope) -> Result<V
 /// The signed ranges of a quote or report, and its signatures.
 fn document_ranges(evidence: &Evidence) -> Result<Vec<(&'static str, Range<usize>)>, AttestError> {
     if evidence.platform() == Platform::SevSnp {
-        return Ok(vec![("report", 0..amd::SIGNED), ("report signature", amd::SIGNED..amd::REPORT)]);
+        return Ok(vec![
+            ("report", 0..amd_report::SIGNED),
+            ("report signature", amd_report::SIGNED..amd_report::REPORT),
+        ]);
     }
     let quote = intel::parse_quote(evidence.platform(), evidence.document())?;
     let signed = quote.signed_length();
@@ -198,6 +205,7 @@ impl Part {
             (Place::Document(range), _) => evidence.document()[range.clone()].to_vec(),
             (Place::Ask, Collateral::Amd(amd)) => amd.ask.clone(),
             (Place::Vcek, Collateral::Amd(amd)) => amd.vcek.clone(),
+            (Place::AmdCrl, Collateral::Amd(amd)) => amd.crl.clone().unwrap_or_default(),
             (Place::Certificate(chain, index), Collateral::Intel(intel)) => {
                 chain.certificates(evidence, intel)?.swap_remove(*index)
             }
@@ -222,11 +230,11 @@ impl Part {
             (Place::Document(range), _) => {
                 let mut document = evidence.document().to_vec();
                 document[range.clone()].copy_from_slice(&bytes);
-                let evidence = Evidence::new(evidence.platform(), document, evidence.event_log().map(str::to_owned))?;
-                return Ok((evidence, collateral));
+                return Ok((evidence.with_document(document)?, collateral));
             }
             (Place::Ask, Collateral::Amd(amd)) => amd.ask = bytes,
             (Place::Vcek, Collateral::Amd(amd)) => amd.vcek = bytes,
+            (Place::AmdCrl, Collateral::Amd(amd)) => amd.crl = Some(bytes),
             (Place::Certificate(chain, index), Collateral::Intel(intel)) => {
                 let mut certificates = chain.certificates(evidence, intel)?;
                 certificates[*index] = bytes;

@@ -7,6 +7,11 @@ use tacit_types::eip712::Platform;
 use tacit_types::{ChipId, Measurement, PolicyHash, RootId, UnixTime};
 
 use crate::AttestError;
+use crate::amd_report::Report;
+use crate::boot_log::BootEvent;
+use crate::demands::PckAuthority;
+use crate::event_log::Event;
+use crate::seen::Counter;
 
 /// A hardware generation that a policy can deny as a whole.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -38,8 +43,9 @@ impl fmt::Display for HardwareClass {
 
 /// How current and how well configured the platform is, in Intel's words.
 ///
-/// AMD publishes no such verdict: there `UpToDate` means that the platform reports the newest
-/// firmware that it has committed to, and `OutOfDate` that it runs behind it.
+/// AMD publishes no such verdict. There `UpToDate` means that the platform reports the firmware that it has committed to, and
+/// that the guest was started on it; `TDRelaunchAdvised` that the guest was started on older firmware; `OutOfDate` that the
+/// platform reports less than it has committed to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum TcbStatus {
     /// Nothing known is missing.
@@ -73,18 +79,28 @@ pub struct Confidence(u8);
 
 impl Confidence {
     /// 1: up to date, no advisory. 2: up to date with advisories, or software hardening needed.
-    /// 3: configuration needed. 4: relaunch advised. 5: out of date, or EPYC Milan.
-    pub(crate) fn rate(status: TcbStatus, advisories: &[String], class: HardwareClass) -> Self {
+    /// 3: configuration needed, or evidence that names no chip. 4: relaunch advised. 5: out of date, or EPYC Milan.
+    pub(crate) fn rate(status: TcbStatus, advisories: &[String], class: HardwareClass, names_chip: bool) -> Self {
         if class == HardwareClass::EpycMilan {
             return Self(5);
         }
-        Self(match status {
+        let least = if names_chip { 1 } else { 3 };
+        let level = match status {
             TcbStatus::UpToDate if advisories.is_empty() => 1,
             TcbStatus::UpToDate | TcbStatus::SWHardeningNeeded => 2,
             TcbStatus::ConfigurationNeeded | TcbStatus::ConfigurationAndSWHardeningNeeded => 3,
             TcbStatus::TDRelaunchAdvised | TcbStatus::TDRelaunchAdvisedConfigurationNeeded => 4,
             TcbStatus::OutOfDate | TcbStatus::OutOfDateConfigurationNeeded => 5,
-        })
+        };
+        Self(level.max(least))
+    }
+
+    /// The worst level that evidence can have and yet be accepted by a policy which accepts these statuses, and evidence
+    /// without a chip if `without_chip`.
+    pub fn worst(accepted: impl IntoIterator<Item = TcbStatus>, without_chip: bool) -> Option<Self> {
+        // An advisory may apply under every status.
+        let advisories = [String::new()];
+        accepted.into_iter().map(|status| Self::rate(status, &advisories, HardwareClass::IntelTdx, !without_chip)).max()
     }
 
     /// The level, 1 to 5.
@@ -130,6 +146,79 @@ pub(crate) struct Claims {
     pub(crate) evaluation_number: Option<u32>,
     pub(crate) crl_numbers: Option<(u32, u32)>,
     pub(crate) tcb: String,
+    pub(crate) details: Details,
+}
+
+/// What only some kinds of evidence say.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Details {
+    pub(crate) platform: PlatformDetails,
+    /// Numbers in the collateral that only grow.
+    pub(crate) counters: Vec<Counter>,
+    /// Run-time events, in the order in which they were measured; `None` without an event log.
+    pub(crate) events: Option<Vec<Event>>,
+    /// Events of the boot log.
+    pub(crate) boot_events: Vec<BootEvent>,
+}
+
+/// What one vendor's evidence says beyond the others'.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) enum PlatformDetails {
+    /// Nothing further.
+    #[default]
+    None,
+    Sgx(Box<SgxDetails>),
+    Tdx(Box<TdxDetails>),
+    Snp(Box<SnpDetails>),
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct SgxDetails {
+    pub(crate) flags: u64,
+    pub(crate) misc_select: u32,
+    pub(crate) config_id: [u8; 64],
+    pub(crate) signer: [u8; 32],
+    pub(crate) product: u16,
+    pub(crate) isv_svn: u16,
+    pub(crate) pck: PckDetails,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct TdxDetails {
+    pub(crate) attributes: u64,
+    pub(crate) xfam: u64,
+    pub(crate) mr_seam: [u8; 48],
+    pub(crate) mr_config_id: [u8; 48],
+    pub(crate) mr_owner: [u8; 48],
+    pub(crate) mr_owner_config: [u8; 48],
+    pub(crate) has_boot_log: bool,
+    pub(crate) pck: PckDetails,
+}
+
+/// What the certificate of an Intel platform says about it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct PckDetails {
+    pub(crate) authority: Option<PckAuthority>,
+    pub(crate) dynamic_platform: PckFlag,
+    pub(crate) cached_keys: PckFlag,
+    pub(crate) smt: PckFlag,
+}
+
+/// A property that a certificate states, denies or leaves out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum PckFlag {
+    Yes,
+    No,
+    Silent,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct SnpDetails {
+    pub(crate) report: Report,
+    /// The cloud provider whose key signed, if it was not the chip's own.
+    pub(crate) provider: Option<String>,
+    /// Seconds since AMD made the revocation list, if there is one.
+    pub(crate) crl_age: Option<u64>,
 }
 
 /// Evidence that passed every check of [`crate::verify`]; nothing else can make one.
@@ -138,6 +227,7 @@ pub struct VerifiedEvidence {
     pub(crate) claims: Claims,
     pub(crate) confidence: Confidence,
     pub(crate) image: Option<String>,
+    pub(crate) location_grade: u8,
     pub(crate) policy: PolicyHash,
     pub(crate) policy_name: String,
     pub(crate) judged_at: UnixTime,
@@ -179,7 +269,8 @@ impl VerifiedEvidence {
         &self.claims.registers
     }
 
-    /// The chip: SHA-256 of the vendor's name and the chip's own number (PPID or CHIP_ID).
+    /// The chip: SHA-256 of the vendor's name and the chip's own number (PPID or CHIP_ID). Where the evidence names no chip, its
+    /// provider in the chip's place: see [`VerifiedEvidence::names_chip`].
     pub fn chip(&self) -> ChipId {
         self.claims.chip
     }
@@ -227,6 +318,40 @@ impl VerifiedEvidence {
     /// The numbers of the root's and the PCK authority's revocation lists, where there are any.
     pub fn crl_numbers(&self) -> Option<(u32, u32)> {
         self.claims.crl_numbers
+    }
+
+    /// False if a cloud provider's key signed (AMD VLEK): some machine of that provider did, and nothing says which.
+    pub fn names_chip(&self) -> bool {
+        self.provider().is_none()
+    }
+
+    /// The cloud provider whose key signed, if it was not the chip's own.
+    pub fn provider(&self) -> Option<&str> {
+        match &self.claims.details.platform {
+            PlatformDetails::Snp(details) => details.provider.as_deref(),
+            _ => None,
+        }
+    }
+
+    /// Run-time events, in the order in which they were measured; empty without an event log.
+    pub fn events(&self) -> &[Event] {
+        self.claims.details.events.as_deref().unwrap_or_default()
+    }
+
+    /// The payload of the first run-time event of that name: what is measured first, by software that the other registers
+    /// vouch for, an application cannot take back.
+    pub fn event(&self, name: &str) -> Option<&[u8]> {
+        self.events().iter().find(|event| event.name == name).map(|event| event.payload.as_slice())
+    }
+
+    /// What firmware and kernel measured, if a boot log came with the evidence.
+    pub fn boot_events(&self) -> &[BootEvent] {
+        &self.claims.details.boot_events
+    }
+
+    /// The grade of the location proof that the policy lists for this chip; 0 without one.
+    pub fn location_grade(&self) -> u8 {
+        self.location_grade
     }
 
     /// The image whose measurement this is, if the policy lists measurements.

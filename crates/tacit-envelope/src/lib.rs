@@ -5,6 +5,7 @@ mod binary_http;
 mod chunked;
 mod error;
 mod fields;
+pub mod fuzz;
 mod key_config;
 mod oblivious;
 mod single_shot;

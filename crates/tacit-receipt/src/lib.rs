@@ -4,6 +4,7 @@
 mod bundle;
 mod effect;
 mod error;
+pub mod fuzz;
 mod log;
 mod note;
 mod tile;

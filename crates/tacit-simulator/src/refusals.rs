@@ -239,7 +239,10 @@ fn the_policy_refuses_by_name() {
 fn an_event_log_of_another_machine_is_refused() {
     let (bench, other) = (Bench::new(), Bench::new());
     let swapped = Evidence::tdx(bench.evidence().document().to_vec(), Some(other.machine.event_log())).unwrap();
-    assert_eq!(verify(&swapped, &bench.collateral(), &bench.policy, NOW), Err(AttestError::EventLogMismatch));
+    assert_eq!(
+        verify(&swapped, &bench.collateral(), &bench.policy, NOW),
+        Err(AttestError::EventLogMismatch { register: "RTMR3" })
+    );
 }
 
 #[test]

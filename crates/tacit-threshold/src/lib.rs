@@ -4,6 +4,7 @@ pub mod admission;
 pub mod collect;
 pub mod dealing;
 mod error;
+pub mod fuzz;
 mod lease;
 mod record;
 mod refusal;

@@ -4,6 +4,7 @@ pub mod chain;
 pub mod deployment;
 pub mod eip712;
 pub mod formats;
+pub mod fuzz;
 pub mod ids;
 pub mod jcs;
 pub mod keyset;

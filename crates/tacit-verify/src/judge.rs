@@ -3,7 +3,7 @@
 use std::sync::LazyLock;
 
 use tacit_attest::{
-    AttestError, Collateral, Evidence, HardwareClass, Measurements, Policy, Preset, TcbStatus, VendorRoot,
+    AttestError, Collateral, Confidence, Evidence, HardwareClass, Measurements, Policy, Preset, VendorRoot,
     VerifiedEvidence, verify_bound,
 };
 use tacit_types::eip712::{Certificate, Platform};
@@ -161,15 +161,9 @@ fn class_of(certificate: &Certificate) -> Option<HardwareClass> {
     }
 }
 
-/// The worst confidence that the statuses which a policy accepts can lead to (see `tacit_attest::Confidence`).
+/// The worst confidence that evidence can have and yet be accepted by a policy (see `tacit_attest::Confidence`).
 fn worst_confidence(policy: &Policy, at: UnixTime) -> u8 {
-    use TcbStatus::*;
-    let level = |status: &TcbStatus| match status {
-        UpToDate | SWHardeningNeeded => 2,
-        ConfigurationNeeded | ConfigurationAndSWHardeningNeeded => 3,
-        TDRelaunchAdvised | TDRelaunchAdvisedConfigurationNeeded => 4,
-        _ => 5,
-    };
-    let grace = policy.tcb.grace.iter().filter(|grace| at <= grace.until).map(|grace| &grace.status);
-    policy.tcb.accept.iter().chain(grace).map(level).max().unwrap_or(0)
+    let grace = policy.tcb.grace.iter().filter(|grace| at <= grace.until).map(|grace| grace.status);
+    let accepted = policy.tcb.accept.iter().copied().chain(grace);
+    Confidence::worst(accepted, !policy.snp.vlek_providers.is_empty()).map_or(0, Confidence::level)
 }

@@ -5,6 +5,7 @@ mod anchor;
 mod bundle;
 mod error;
 mod evidence;
+pub mod fuzz;
 mod json;
 mod judge;
 mod peer;

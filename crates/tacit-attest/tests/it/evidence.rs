@@ -2,8 +2,8 @@
 
 use std::path::PathBuf;
 
-use tacit_attest::AttestError;
 use tacit_attest::samples::{INDEX, Index, Sample};
+use tacit_attest::{AttestError, Policy, Presence, Preset};
 
 fn directory() -> PathBuf {
     let cache = std::env::var_os("XDG_CACHE_HOME").filter(|value| !value.is_empty()).map(PathBuf::from);
@@ -35,4 +35,11 @@ pub fn sample(name: &str) -> Option<Sample> {
     let from_packages = ["intel-tdx-v4", "intel-tdx-v5", "intel-tdx-v5-old", "intel-sgx-v3", "amd-milan-v2"];
     assert!(found.is_some() || !from_packages.contains(&name), "{name} is missing: run `make evidence`");
     found
+}
+
+/// A preset, but AMD's revocation list is judged only where it is there: nobody recorded it with the samples.
+pub fn of_samples(preset: Preset) -> Policy {
+    let mut policy = Policy::preset(preset);
+    policy.snp.crl = Presence::IfPresent;
+    policy
 }

@@ -5,10 +5,10 @@ use tacit_attest::samples::Sample;
 use tacit_attest::*;
 use tacit_types::UnixTime;
 
-use crate::evidence::samples;
+use crate::evidence::{of_samples, samples};
 
 fn policy() -> Policy {
-    Policy::preset(Preset::Dev)
+    of_samples(Preset::Dev)
 }
 
 fn evidence(platform: Platform, document: Vec<u8>) -> Evidence {

@@ -7,7 +7,7 @@ use tacit_attest::sweep::{Scope, Sweep, sweep};
 use tacit_attest::*;
 use tacit_types::UnixTime;
 
-use crate::evidence::{sample, samples};
+use crate::evidence::{of_samples, sample, samples};
 
 const YEAR: u64 = 366 * 86_400;
 
@@ -26,7 +26,7 @@ fn line(verified: &VerifiedEvidence) -> String {
 
 /// The policy under which a sample is judged besides `standard`: everything real, whatever its age or class.
 fn any_real() -> Policy {
-    Policy::preset(Preset::Dev)
+    of_samples(Preset::Dev)
 }
 
 fn verify_sample(sample: &Sample, policy: &Policy) -> Result<VerifiedEvidence, AttestError> {
@@ -63,7 +63,7 @@ fn each_sample_verifies_at_its_own_date() {
     check("amd-milan", "AMD SEV-SNP amd-milan UpToDate [] confidence 5 bootloader 4 tee 0 snp 24 microcode 219");
     check("amd-milan-v2", "AMD SEV-SNP amd-milan UpToDate [] confidence 5 bootloader 3 tee 0 snp 8 microcode 115");
     check("amd-genoa", "AMD SEV-SNP amd-genoa UpToDate [] confidence 1 bootloader 10 tee 0 snp 23 microcode 84");
-    check("amd-turin", "AMD SEV-SNP amd-turin UpToDate [] confidence 1 bootloader 1 tee 1 snp 4 microcode 81");
+    check("amd-turin", "AMD SEV-SNP amd-turin UpToDate [] confidence 1 fmc 1 bootloader 1 tee 1 snp 4 microcode 81");
     assert_eq!(wrong, Vec::<String>::new());
 }
 
@@ -75,7 +75,7 @@ fn old_firmware_is_refused_by_name() {
 
 #[test]
 fn standard_accepts_current_hardware_and_denies_milan() {
-    let standard = Policy::preset(Preset::Standard);
+    let standard = of_samples(Preset::Standard);
     for name in ["intel-tdx-v4", "intel-tdx-v5", "intel-sgx-v3", "amd-genoa", "amd-turin"] {
         if let Some(sample) = sample(name) {
             verify_sample(&sample, &standard).unwrap_or_else(|error| panic!("{name}: {error}"));

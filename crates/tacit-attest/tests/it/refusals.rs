@@ -4,7 +4,7 @@ use tacit_attest::samples::Sample;
 use tacit_attest::*;
 use tacit_types::ChipId;
 
-use crate::evidence::sample;
+use crate::evidence::{of_samples, sample};
 
 fn tdx() -> Sample {
     sample("intel-tdx-v4").unwrap()
@@ -15,7 +15,7 @@ fn sgx() -> Sample {
 }
 
 fn any_real() -> Policy {
-    Policy::preset(Preset::Dev)
+    of_samples(Preset::Dev)
 }
 
 fn intel(collateral: &Collateral) -> IntelCollateral {
@@ -196,7 +196,8 @@ fn reports_of_the_wrong_shape() {
     check(|bytes| bytes.push(0), AttestError::TrailingBytes { what: report });
     check(|bytes| bytes[0] = 6, AttestError::Unsupported { what: "report version", found: 6 });
     check(|bytes| bytes[0x34] = 2, AttestError::Unsupported { what: "signature algorithm", found: 2 });
-    check(|bytes| bytes[0x48] = 1 << 2, AttestError::Unsupported { what: "signing key", found: 1 });
+    check(|bytes| bytes[0x48] = 1 << 2, AttestError::BadSignature { what: report });
+    check(|bytes| bytes[0x48] = 2 << 2, AttestError::Unsupported { what: "signing key", found: 2 });
     check(|bytes| bytes[0x48] = 1 << 1, AttestError::MaskedChip);
     check(|bytes| bytes[0x1a0..0x1e0].fill(0), AttestError::MaskedChip);
     check(|bytes| bytes[0x4c] = 1, AttestError::TrailingBytes { what: report });
@@ -224,7 +225,7 @@ fn what_a_policy_says_about_real_hardware() {
         verify(&genoa.evidence, &genoa.collateral, &policy, genoa.at)
     };
     let minimum =
-        |microcode| SnpMinimum { class: HardwareClass::EpycGenoa, bootloader: 10, tee: 0, snp: 23, microcode };
+        |microcode| SnpMinimum { class: HardwareClass::EpycGenoa, fmc: 0, bootloader: 10, tee: 0, snp: 23, microcode };
     let mut policy = any_real();
     policy.tcb.snp_minimum = vec![minimum(84)];
     assert!(verify(&genoa.evidence, &genoa.collateral, &policy, genoa.at).is_ok());

@@ -5,6 +5,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod alterations;
+mod fuzzing;
 mod golden;
 mod network;
 mod refusals;
