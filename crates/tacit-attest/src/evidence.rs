@@ -8,7 +8,10 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use serde_json::value::RawValue;
 use tacit_types::eip712::Platform;
 
-use crate::AttestError;
+use x509_cert::crl::CertificateList;
+use x509_cert::der::Decode as _;
+
+use crate::{AttestError, der};
 
 /// Most bytes that are read of the JSON form of evidence or collateral.
 pub const MAX_JSON: usize = 1024 * 1024;
@@ -313,6 +316,44 @@ impl AmdCollateral {
     pub fn with_crl(mut self, crl: Vec<u8>) -> Self {
         self.crl = Some(crl);
         self
+    }
+
+    /// Puts certificates and a revocation list together from files in PEM or DER, in any order; a root among them is passed over.
+    ///
+    /// # Errors
+    /// [`AttestError::Oversized`], or [`AttestError::Malformed`] for a file that is neither and where one of the two is missing.
+    pub fn from_files(files: &[&[u8]]) -> Result<Self, AttestError> {
+        const WHAT: &str = "AMD collateral";
+        let malformed = |detail: &str| AttestError::Malformed { what: WHAT, detail: detail.to_owned() };
+        let (mut certificates, mut crl) = (Vec::new(), None);
+        for file in files {
+            bounded(WHAT, file.len(), MAX_COLLATERAL_PART)?;
+            if file.starts_with(b"-----BEGIN CERTIFICATE") {
+                certificates.extend(der::certificates_in_pem(WHAT, file)?);
+            } else if file.starts_with(b"-----BEGIN X509 CRL") {
+                crl = Some(der::list_in_pem(WHAT, file)?);
+            } else if CertificateList::from_der(file).is_ok() {
+                crl = Some(file.to_vec());
+            } else {
+                certificates.push(file.to_vec());
+            }
+        }
+        let names = certificates.iter().map(|der| {
+            let body = der::certificate(WHAT, der)?.tbs_certificate;
+            Ok((body.subject, body.issuer))
+        });
+        let names = names.collect::<Result<Vec<_>, AttestError>>()?;
+        let signs_another =
+            |at: usize| names.iter().enumerate().any(|(other, (_, issuer))| other != at && *issuer == names[at].0);
+        // The key that signed the report signs no certificate; the authority is whoever issued it.
+        let vcek = (0..names.len())
+            .find(|at| !signs_another(*at) && names[*at].0 != names[*at].1)
+            .ok_or_else(|| malformed("no certificate of the key that signed (VCEK or VLEK)"))?;
+        let ask = (0..names.len())
+            .find(|at| names[*at].0 == names[vcek].1)
+            .ok_or_else(|| malformed("no certificate of the authority (ASK or ASVK)"))?;
+        let (ask, vcek) = (certificates[ask].clone(), certificates[vcek].clone());
+        Ok(Self { crl, ..Self::new(ask, vcek) })
     }
 
     pub(crate) fn check_sizes(&self) -> Result<(), AttestError> {
