@@ -5,10 +5,13 @@ use std::collections::BTreeMap;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
-use serde_json::Value;
+use serde_json::value::RawValue;
 use tacit_types::eip712::Platform;
 
-use crate::AttestError;
+use x509_cert::crl::CertificateList;
+use x509_cert::der::Decode as _;
+
+use crate::{AttestError, der};
 
 /// Most bytes that are read of the JSON form of evidence or collateral.
 pub const MAX_JSON: usize = 1024 * 1024;
@@ -250,21 +253,13 @@ impl IntelCollateral {
     pub fn signed_part(body: &str, member: &str) -> Result<(String, Vec<u8>), AttestError> {
         bounded("Intel's answer", body.len(), MAX_JSON)?;
         let malformed = |detail: &str| AttestError::Malformed { what: "Intel's answer", detail: detail.to_owned() };
-        let whole: BTreeMap<String, Value> =
+        let whole: BTreeMap<&str, &RawValue> =
             serde_json::from_str(body).map_err(|error| malformed(&error.to_string()))?;
-        let signature = whole.get("signature").and_then(Value::as_str).ok_or_else(|| malformed("no signature"))?;
-        let signature = hex::decode(signature).map_err(|error| malformed(&error.to_string()))?;
-        let expected =
-            whole.get(member).filter(|value| value.is_object()).ok_or_else(|| malformed("no such member"))?;
-        // The body is valid JSON of two members, so the name stands once outside the member's own value.
-        let name = format!("\"{member}\"");
-        let after = body.find(&name).map(|at| &body[at + name.len()..]).ok_or_else(|| malformed("no such member"))?;
-        let value = after.trim_start().strip_prefix(':').ok_or_else(|| malformed("no such member"))?.trim_start();
-        let mut values = serde_json::Deserializer::from_str(value).into_iter::<Value>();
-        match values.next() {
-            Some(Ok(found)) if found == *expected => Ok((value[..values.byte_offset()].to_owned(), signature)),
-            _ => Err(malformed("the member's name stands inside another value")),
-        }
+        let signature = whole.get("signature").and_then(|raw| serde_json::from_str::<&str>(raw.get()).ok());
+        let signature = hex::decode(signature.ok_or_else(|| malformed("no signature"))?)
+            .map_err(|error| malformed(&error.to_string()))?;
+        let document = whole.get(member).map(|raw| raw.get()).filter(|text| text.starts_with('{'));
+        Ok((document.ok_or_else(|| malformed("no such member"))?.to_owned(), signature))
     }
 
     /// Reads the unversioned JSON that DCAP tools write (`root_ca_crl`, `tcb_info`, … with bytes in hex).
@@ -321,6 +316,44 @@ impl AmdCollateral {
     pub fn with_crl(mut self, crl: Vec<u8>) -> Self {
         self.crl = Some(crl);
         self
+    }
+
+    /// Puts certificates and a revocation list together from files in PEM or DER, in any order; a root among them is passed over.
+    ///
+    /// # Errors
+    /// [`AttestError::Oversized`], or [`AttestError::Malformed`] for a file that is neither and where one of the two is missing.
+    pub fn from_files(files: &[&[u8]]) -> Result<Self, AttestError> {
+        const WHAT: &str = "AMD collateral";
+        let malformed = |detail: &str| AttestError::Malformed { what: WHAT, detail: detail.to_owned() };
+        let (mut certificates, mut crl) = (Vec::new(), None);
+        for file in files {
+            bounded(WHAT, file.len(), MAX_COLLATERAL_PART)?;
+            if file.starts_with(b"-----BEGIN CERTIFICATE") {
+                certificates.extend(der::certificates_in_pem(WHAT, file)?);
+            } else if file.starts_with(b"-----BEGIN X509 CRL") {
+                crl = Some(der::list_in_pem(WHAT, file)?);
+            } else if CertificateList::from_der(file).is_ok() {
+                crl = Some(file.to_vec());
+            } else {
+                certificates.push(file.to_vec());
+            }
+        }
+        let names = certificates.iter().map(|der| {
+            let body = der::certificate(WHAT, der)?.tbs_certificate;
+            Ok((body.subject, body.issuer))
+        });
+        let names = names.collect::<Result<Vec<_>, AttestError>>()?;
+        let signs_another =
+            |at: usize| names.iter().enumerate().any(|(other, (_, issuer))| other != at && *issuer == names[at].0);
+        // The key that signed the report signs no certificate; the authority is whoever issued it.
+        let vcek = (0..names.len())
+            .find(|at| !signs_another(*at) && names[*at].0 != names[*at].1)
+            .ok_or_else(|| malformed("no certificate of the key that signed (VCEK or VLEK)"))?;
+        let ask = (0..names.len())
+            .find(|at| names[*at].0 == names[vcek].1)
+            .ok_or_else(|| malformed("no certificate of the authority (ASK or ASVK)"))?;
+        let (ask, vcek) = (certificates[ask].clone(), certificates[vcek].clone());
+        Ok(Self { crl, ..Self::new(ask, vcek) })
     }
 
     pub(crate) fn check_sizes(&self) -> Result<(), AttestError> {

@@ -39,7 +39,7 @@ pub use seen::Seen;
 use tacit_types::UnixTime;
 pub use tacit_types::eip712::Platform;
 pub use verified::{Confidence, HardwareClass, TcbStatus, VerifiedEvidence};
-pub use wanted::{PckAuthority, ReportedTcb, Wanted};
+pub use wanted::{ReportedTcb, Wanted};
 
 /// Verifies evidence: signatures, chain, dates and revocation at `now`, then the policy.
 ///

@@ -8,6 +8,7 @@ use tacit_types::eip712::Platform;
 use x509_cert::crl::CertificateList;
 use x509_cert::der::Decode as _;
 
+use crate::demands::PckAuthority;
 use crate::{AttestError, Collateral, Evidence, HardwareClass, der, intel};
 
 /// Bytes of an AMD report, and where it keeps what is read here (AMD 56860, table 23).
@@ -44,25 +45,6 @@ pub enum Wanted {
     Nothing,
 }
 
-/// Which of Intel's authorities certified a platform.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum PckAuthority {
-    /// For platforms of one processor.
-    Processor,
-    /// For platforms of several.
-    Platform,
-}
-
-impl PckAuthority {
-    /// The name in Intel's addresses.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Processor => "processor",
-            Self::Platform => "platform",
-        }
-    }
-}
-
 /// Security version numbers as an AMD report gives them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ReportedTcb {
@@ -93,15 +75,14 @@ impl Wanted {
 }
 
 impl Collateral {
-    /// When the vendor replaces the first part of it: Intel's documents and revocation lists say so themselves. Nothing where no
-    /// part says it, as with AMD's certificates. Read from bytes that nobody has verified: it only says when to ask again.
+    /// When the vendor replaces the first part of it, as Intel's documents and every revocation list say themselves; nothing where
+    /// no part says it. Read from bytes that nobody has verified: it only says when to ask again.
     pub fn replaced(&self) -> Option<UnixTime> {
         #[derive(Deserialize)]
         #[serde(rename_all = "camelCase")]
         struct Dated<'a> {
             next_update: &'a str,
         }
-        let Self::Intel(intel) = self else { return None };
         let document = |text: &str| {
             let dated: Dated<'_> = serde_json::from_str(text).ok()?;
             der::parse_time("next update", dated.next_update).ok()
@@ -110,8 +91,15 @@ impl Collateral {
             let next = CertificateList::from_der(der).ok()?.tbs_cert_list.next_update?;
             Some(UnixTime(next.to_unix_duration().as_secs()))
         };
-        let dates =
-            [document(&intel.tcb_info), document(&intel.qe_identity), list(&intel.root_ca_crl), list(&intel.pck_crl)];
+        let dates = match self {
+            Self::Intel(intel) => vec![
+                document(&intel.tcb_info),
+                document(&intel.qe_identity),
+                list(&intel.root_ca_crl),
+                list(&intel.pck_crl),
+            ],
+            Self::Amd(amd) => vec![amd.crl.as_deref().and_then(list)],
+        };
         dates.into_iter().flatten().min()
     }
 }

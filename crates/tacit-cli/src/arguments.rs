@@ -221,8 +221,14 @@ pub struct CallArguments {
 /// `tacit verify`.
 #[derive(Debug, Args)]
 pub struct VerifyArguments {
-    /// A receipt bundle or evidence: a file, or an http(s) URL.
+    /// A receipt bundle, a worker's certificate, a keyset report, a raw quote, report or document: a file, or an http(s) URL.
     pub file: String,
+    /// Collateral for raw evidence, as often as there are files: JSON as DCAP tools write it, certificates or revocation lists.
+    #[arg(long, value_name = "FILE")]
+    pub collateral: Vec<String>,
+    /// The nonce that you gave, where the evidence was made for one.
+    #[arg(long, value_name = "HEX")]
+    pub nonce: Option<String>,
     /// The deployment that you trust; else the network on this machine with the bundle's cluster id.
     #[arg(long, value_name = "FILE")]
     pub deployment: Option<PathBuf>,

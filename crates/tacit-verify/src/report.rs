@@ -2,7 +2,7 @@
 
 use serde::{Serialize, Serializer};
 
-use crate::VerifyError;
+use crate::{Subject, VerifyError};
 
 /// What the verifier says in one word.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
@@ -72,6 +72,8 @@ pub enum StepName {
     Time,
     /// The worker's own evidence.
     Evidence,
+    /// The keyset that evidence is for.
+    Keyset,
 }
 
 impl StepName {
@@ -91,6 +93,7 @@ impl StepName {
             Self::Log => "log",
             Self::Time => "time",
             Self::Evidence => "evidence",
+            Self::Keyset => "keyset",
         }
     }
 
@@ -113,6 +116,7 @@ impl StepName {
             Self::Log => "the receipt stands in the worker's append-only log",
             Self::Time => "the certificate was valid when the receipt was made",
             Self::Evidence => "the hardware itself vouches for code and keys, without the gatekeepers' word",
+            Self::Keyset => "the evidence was made for exactly these keys, and for the nonce if one is given",
         }
     }
 
@@ -131,6 +135,7 @@ impl StepName {
             Self::Log => "that the same checkpoint is shown to everybody",
             Self::Time => "the moment to better than the clocks of the worker and the quorum",
             Self::Evidence => "that the chip's key was not stolen",
+            Self::Keyset => "that the keys never left the machine: that is what the measured code must see to",
         }
     }
 }
@@ -171,6 +176,9 @@ pub struct Report {
     pub root: Option<String>,
     /// Whom the function could talk to, where the bundle carries its manifest.
     pub could_talk_to: Option<String>,
+    /// What was looked at, where a file was; what it says stands here only once it holds.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub subject: Option<Subject>,
     /// The steps in order.
     pub steps: Vec<Step>,
 }
@@ -203,6 +211,9 @@ impl Report {
 
 impl std::fmt::Display for Report {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        if let Some(subject) = &self.subject {
+            write!(formatter, "{subject}")?;
+        }
         for step in &self.steps {
             let mark = match &step.error {
                 None => "ok",
@@ -269,6 +280,6 @@ impl Steps {
         } else {
             Verdict::Verified
         };
-        Report { verdict, time: None, root: None, could_talk_to: None, steps: self.steps }
+        Report { verdict, time: None, root: None, could_talk_to: None, subject: None, steps: self.steps }
     }
 }

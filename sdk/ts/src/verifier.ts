@@ -1,17 +1,18 @@
 /** The verifier itself: `tacit-verify`, compiled to WebAssembly. Nothing is checked here. */
 
-/** A question: a receipt bundle with the deployment that is trusted, or evidence with its collateral. */
+/** A file under test and what it is judged by. */
 export interface Question {
-  /** The bundle's text, exactly as in its file. */
-  readonly bundle?: string;
-  /** Evidence in its JSON form, instead of a bundle. */
-  readonly evidence?: unknown;
-  readonly collateral?: unknown;
-  /** The `deployment.json` that is trusted; it never comes from whoever gave the bundle. */
+  /** A receipt bundle, a worker's certificate, a keyset report, or raw evidence, exactly as in its file. */
+  readonly file: Uint8Array;
+  /** Files with collateral for raw evidence. */
+  readonly collateral?: readonly Uint8Array[];
+  /** The `deployment.json` that is trusted; it never comes from whoever gave the file. */
   readonly deployment?: unknown;
   /** `standard` without. */
   readonly policy?: "dev" | "standard" | "high" | object;
-  /** When raw evidence is judged, unix seconds; `now` without. */
+  /** The nonce that the asker chose, `0x` and 64 digits, where evidence was made for one. */
+  readonly nonce?: `0x${string}`;
+  /** When it is judged, unix seconds; `now` without. */
   readonly at?: number;
   /** The present, unix seconds. */
   readonly now: number;
@@ -31,6 +32,8 @@ export interface Report {
   readonly time: "live" | "countersigned" | "unproven" | null;
   readonly root: string | null;
   readonly couldTalkTo: string | null;
+  /** What was looked at; what it says stands here once it holds. */
+  readonly subject?: { readonly kind: string } & Readonly<Record<string, unknown>>;
   readonly steps: readonly Step[];
 }
 
@@ -56,9 +59,15 @@ export async function loadVerifier(module: BufferSource | Response | Promise<Res
   return verifierOf(instance.exports as unknown as Exports);
 }
 
+function base64(bytes: Uint8Array): string {
+  let text = "";
+  for (let at = 0; at < bytes.length; at += 0x8000) text += String.fromCharCode(...bytes.subarray(at, at + 0x8000));
+  return btoa(text);
+}
+
 function verifierOf(exports: Exports): Verifier {
   const verifyText = (question: Question): string => {
-    const asked = new TextEncoder().encode(JSON.stringify(question));
+    const asked = new TextEncoder().encode(JSON.stringify(question, (_, value) => (value instanceof Uint8Array ? base64(value) : value)));
     const address = exports.tacit_reserve(asked.length);
     if (address === 0) throw new RangeError(`a question of ${asked.length} bytes is too long`);
     try {

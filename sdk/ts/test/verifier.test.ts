@@ -13,10 +13,11 @@ import { vector } from "./hashes.js";
 const module = readFileSync(new URL("../tacit-verifier.wasm", import.meta.url));
 const verifier = await loadVerifier(module);
 const path = (name: string): string => fileURLToPath(new URL(`../../../../vectors/${name}`, import.meta.url));
-const bundle = readFileSync(path("golden.receipt.json"), "utf8");
+const read = (file: string): Uint8Array => new Uint8Array(readFileSync(file));
+const file = read(path("golden.receipt.json"));
 const deployment = vector("golden.deployment.json");
 const now = Math.floor(Date.now() / 1000);
-const golden: Question = { bundle, deployment, policy: "dev", now };
+const golden: Question = { file, deployment, policy: "dev", now };
 
 /** What the command prints, whatever its exit status. */
 function command(...args: string[]): string {
@@ -36,17 +37,17 @@ test("the module imports nothing", async () => {
 
 test("the golden receipt is verified, simulated or refused, as the policy says", () => {
   assert.equal(verifier.verify(golden).verdict, "verified");
-  assert.equal(verifier.verify({ bundle, deployment, now }).verdict, "simulated");
-  const unanchored = verifier.verify({ bundle, policy: "dev", now });
+  assert.equal(verifier.verify({ file, deployment, now }).verdict, "simulated");
+  const unanchored = verifier.verify({ file, policy: "dev", now });
   assert.equal(unanchored.verdict, "refused");
   assert.equal(unanchored.steps.find((step) => !step.ok)?.step, "anchor");
 });
 
 test("an altered bundle is refused wherever it is altered", () => {
-  for (let at = 0; at < bundle.length; at += 97) {
-    const other = bundle[at] === "0" ? "1" : "0";
-    const altered = bundle.slice(0, at) + other + bundle.slice(at + 1);
-    assert.equal(verifier.verify({ ...golden, bundle: altered }).verdict, "refused", `character ${at}`);
+  for (let at = 0; at < file.length; at += 397) {
+    const altered = file.slice();
+    altered[at] = altered[at]! ^ 1;
+    assert.equal(verifier.verify({ ...golden, file: altered }).verdict, "refused", `byte ${at}`);
   }
 });
 
@@ -55,12 +56,41 @@ test("questions that make no sense are refused, and the module lives on", () => 
     assert.equal(verifier.verify(question as Question).verdict, "refused", JSON.stringify(question).slice(0, 80));
   check({});
   check({ now });
-  check({ ...golden, evidence: {} });
+  check({ ...golden, file: new Uint8Array() });
+  check({ ...golden, file: "e30" });
   check({ ...golden, policy: "lenient" });
   check({ ...golden, unknown: 1 });
-  check({ evidence: { version: 1, kind: "tdx", document: "AAAA" }, collateral: {}, now });
-  assert.throws(() => verifier.verify({ ...golden, bundle: " ".repeat(17 << 20) }), RangeError);
+  check({ ...golden, collateral: ["?"] });
+  assert.throws(() => verifier.verify({ ...golden, file: new Uint8Array(17 << 20) }), RangeError);
   assert.equal(verifier.verify(golden).verdict, "verified");
+});
+
+interface Sample {
+  readonly name: string;
+  readonly file: string;
+  readonly at: string;
+  readonly collateral: Readonly<Record<string, string>>;
+}
+
+test("every real sample is judged alike by the command line, byte for byte", () => {
+  const folder = join(process.env["XDG_CACHE_HOME"] ?? join(homedir(), ".cache"), "tacit/evidence");
+  const { samples } = JSON.parse(readFileSync(join(folder, "index.json"), "utf8")) as { samples: readonly Sample[] };
+  assert.ok(samples.length > 0);
+  for (const sample of samples) {
+    const beside = Object.entries(sample.collateral).filter(([member]) => member !== "kind");
+    const files = beside.map(([, name]) => join(folder, name));
+    const question: Question = {
+      file: read(join(folder, sample.file)),
+      collateral: files.map(read),
+      policy: "dev",
+      at: Date.parse(sample.at) / 1000,
+      now,
+    };
+    const text = verifier.verifyText(question);
+    const given = files.flatMap((name) => ["--collateral", name]);
+    assert.equal(`${text}\n`, command(join(folder, sample.file), ...given, "--policy", "dev", "--at", sample.at), sample.name);
+    assert.match(text, /"subject":\{"kind":"[^"]+"/, sample.name);
+  }
 });
 
 test("the command line prints the same report, byte for byte", () => {
@@ -69,6 +99,6 @@ test("the command line prints the same report, byte for byte", () => {
   const check = (question: Question, ...args: string[]): void =>
     assert.equal(`${verifier.verifyText(question)}\n`, command(receipt, ...args));
   check(golden, ...trusted, "--policy", "dev");
-  check({ bundle, deployment, now }, ...trusted);
-  check({ bundle, deployment, policy: "high", now }, ...trusted, "--policy", "high");
+  check({ file, deployment, now }, ...trusted);
+  check({ file, deployment, policy: "high", now }, ...trusted, "--policy", "high");
 });

@@ -3,12 +3,9 @@
 use std::{io::Read as _, path::Path};
 
 use anyhow::Context as _;
-use serde::Deserialize;
-use serde_json::Value;
-use tacit_attest::{Collateral, Evidence};
-use tacit_receipt::MAX_BUNDLE;
-use tacit_types::{UnixTime, deployment::Deployment};
-use tacit_verify::{Anchor, Judge, Report, Verdict, Verifier, cluster_of, refuse_without_anchor, verify_evidence};
+use tacit_attest::Seen;
+use tacit_types::{Digest, UnixTime, deployment::Deployment};
+use tacit_verify::{Anchor, Inspected, Inspection, MAX_FILE, Verdict, cluster_of};
 
 use super::{CommandResult, Environment, judge, now};
 use crate::{
@@ -25,21 +22,26 @@ pub async fn run(arguments: &VerifyArguments, environment: &Environment) -> Comm
     let judge = judge(&arguments.policy)?;
     let now = now();
     let at = arguments.at.as_deref().map(parse_time).transpose()?;
-    let bytes = read(&arguments.file).await?;
-    let report = match parse_evidence(&bytes) {
-        Some((evidence, collateral)) => {
-            let at = at.unwrap_or(now);
-            let (report, found) = verify_evidence(&evidence, collateral.as_ref(), &judge, at, now);
-            if let Some(found) = found.filter(|found| found.collateral_expires() < now) {
-                output::note(format!(
-                    "judged as of {at}; its collateral has expired since, on {}",
-                    found.collateral_expires()
-                ));
-            }
-            report
-        }
-        None => verify_bundle(&bytes, judge, arguments.deployment.as_deref(), environment, at.unwrap_or(now))?,
+    let nonce = arguments.nonce.as_deref().map(parse_nonce).transpose()?;
+    let file = read(&arguments.file).await?;
+    let mut collateral = Vec::new();
+    for path in &arguments.collateral {
+        collateral.push(read(path).await?);
+    }
+    let inspection = Inspection {
+        file: &file,
+        collateral: collateral.iter().map(Vec::as_slice).collect(),
+        anchor: anchor(&file, arguments.deployment.as_deref(), environment)?,
+        judge,
+        nonce,
+        at,
+        seen: Seen::default(),
+        now,
     };
+    let Inspected { report, collateral_expires, .. } = inspection.inspect();
+    if let Some(expired) = collateral_expires.filter(|expires| *expires < now) {
+        output::note(format!("judged as of {}; its collateral has expired since, on {expired}", at.unwrap_or(now)));
+    }
     if arguments.json {
         output::json(&report)?;
     } else {
@@ -48,13 +50,8 @@ pub async fn run(arguments: &VerifyArguments, environment: &Environment) -> Comm
     Ok(exit_of(report.verdict))
 }
 
-fn verify_bundle(
-    bytes: &[u8],
-    judge: Judge,
-    given: Option<&Path>,
-    environment: &Environment,
-    now: UnixTime,
-) -> Result<Report, CommandError> {
+/// What is trusted: the deployment that was named, else the one of the network on this machine that the file belongs to.
+fn anchor(bytes: &[u8], given: Option<&Path>, environment: &Environment) -> Result<Option<Anchor>, CommandError> {
     let deployment: Option<Deployment> = match given {
         Some(path) => Some(read_deployment(path).map_err(|error| CommandError {
             exit: Exit::Refused,
@@ -63,35 +60,17 @@ fn verify_bundle(
         })?),
         None => cluster_of(bytes).and_then(|cluster| environment.contexts.with_cluster(cluster)),
     };
-    let Some(deployment) = deployment else { return Ok(refuse_without_anchor(bytes)) };
-    let anchor = Anchor::new(deployment).map_err(|error| CommandError::new(Exit::Refused, error))?;
-    Ok(Verifier::new(anchor, judge).verify_bundle(bytes, now))
+    let anchor = deployment.map(Anchor::new).transpose();
+    anchor.map_err(|error| CommandError::new(Exit::Refused, error))
 }
 
-/// Evidence with its collateral, or evidence alone.
-#[derive(Deserialize)]
-struct EvidenceFile {
-    evidence: Value,
-    #[serde(default)]
-    collateral: Option<Value>,
+fn parse_nonce(text: &str) -> Result<Digest, CommandError> {
+    let digits = text.strip_prefix("0x").unwrap_or(text);
+    let bytes = hex::decode(digits).ok().and_then(|bytes| <[u8; 32]>::try_from(bytes).ok());
+    bytes.map(Digest::from).ok_or_else(|| CommandError::usage(format!("{text:?} is no nonce"), "64 hexadecimal digits"))
 }
 
-/// Reads a file as evidence; a bundle is something else.
-fn parse_evidence(bytes: &[u8]) -> Option<(Evidence, Option<Collateral>)> {
-    if let Ok(evidence) = Evidence::from_json(bytes) {
-        return Some((evidence, None));
-    }
-    let value: Value = serde_json::from_slice(bytes).ok()?;
-    if value.get("receipt").is_some() {
-        return None;
-    }
-    let file: EvidenceFile = serde_json::from_value(value).ok()?;
-    let evidence = Evidence::from_json(file.evidence.to_string().as_bytes()).ok()?;
-    let collateral = file.collateral.and_then(|value| Collateral::from_json(value.to_string().as_bytes()).ok());
-    Some((evidence, collateral))
-}
-
-/// The bytes of a file or of an http(s) URL, at most those of the largest bundle.
+/// The bytes of a file or of an http(s) URL, at most as many as are judged.
 async fn read(file: &str) -> Result<Vec<u8>, CommandError> {
     if file.starts_with("http://") || file.starts_with("https://") {
         let fetch = async {
@@ -100,7 +79,7 @@ async fn read(file: &str) -> Result<Vec<u8>, CommandError> {
             let mut bytes = Vec::new();
             while let Some(chunk) = response.chunk().await? {
                 bytes.extend_from_slice(&chunk);
-                if bytes.len() > MAX_BUNDLE {
+                if bytes.len() > MAX_FILE {
                     break;
                 }
             }
@@ -112,7 +91,7 @@ async fn read(file: &str) -> Result<Vec<u8>, CommandError> {
     let unreadable = |error: anyhow::Error| CommandError::new(Exit::Refused, error);
     let opened = std::fs::File::open(file).with_context(open).map_err(unreadable)?;
     let mut bytes = Vec::new();
-    opened.take(MAX_BUNDLE as u64 + 1).read_to_end(&mut bytes).with_context(open).map_err(unreadable)?;
+    opened.take(MAX_FILE as u64 + 1).read_to_end(&mut bytes).with_context(open).map_err(unreadable)?;
     Ok(bytes)
 }
 
@@ -185,13 +164,5 @@ mod tests {
         ] {
             assert_eq!(parse_time(bad).unwrap_err().exit, Exit::Usage, "{bad}");
         }
-    }
-
-    #[test]
-    fn a_bundle_is_not_taken_for_evidence() {
-        assert!(parse_evidence(br#"{"receipt":{},"evidence":{"evidence":{},"collateral":{}}}"#).is_none());
-        assert!(parse_evidence(b"").is_none());
-        let evidence = Evidence::tdx(vec![1], None).unwrap();
-        assert_eq!(parse_evidence(&evidence.to_json()).unwrap().0, evidence);
     }
 }

@@ -4,7 +4,6 @@ use std::time::Duration;
 
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use serde::Deserialize;
-use serde_json::value::RawValue;
 use tacit_attest::{AmdCollateral, Collateral, HardwareClass, IntelCollateral, IntelParts, PckAuthority, ReportedTcb};
 use tacit_types::eip712::Platform;
 use url::Url;
@@ -93,8 +92,9 @@ impl Fetcher {
             ask(format!("{tee}/certification/v4/qe/identity?update={update}"), &["SGX-Enclave-Identity-Issuer-Chain"])
                 .await?;
         let root_crl = self.get(PCCS, self.endpoints.intel_root_crl.clone(), &[]).await?.body;
-        let (tcb_info, tcb_info_signature) = signed_document(&tcb.body, "tcbInfo")?;
-        let (qe_identity, qe_identity_signature) = signed_document(&identity.body, "enclaveIdentity")?;
+        let (tcb_info, tcb_info_signature) = IntelCollateral::signed_part(text(&tcb.body)?, "tcbInfo")?;
+        let (qe_identity, qe_identity_signature) =
+            IntelCollateral::signed_part(text(&identity.body)?, "enclaveIdentity")?;
         let parts = IntelParts {
             pck_crl_issuer_chain: issuer_chain(crl.chain)?,
             root_ca_crl: der_or_hex(root_crl)?,
@@ -135,8 +135,9 @@ impl Fetcher {
         let vcek = self.get(KDS, join(&self.endpoints.kds, KDS, &path)?, &[]).await?.body;
         let chain = self.get(KDS, join(&self.endpoints.kds, KDS, &format!("vcek/v1/{product}/cert_chain"))?, &[]);
         let chain = chain.await?.body;
+        let crl = self.get(KDS, join(&self.endpoints.kds, KDS, &format!("vcek/v1/{product}/crl"))?, &[]).await?.body;
         let ask = first_certificate(&chain)?;
-        Ok(Collateral::Amd(Box::new(AmdCollateral::new(ask, vcek))))
+        Ok(Collateral::Amd(Box::new(AmdCollateral::new(ask, vcek).with_crl(crl))))
     }
 
     /// A reference manifest by its name.
@@ -202,19 +203,8 @@ fn join(base: &Url, service: &'static str, path: &str) -> Result<Url, PeerError>
     Url::parse(&format!("{base}/{path}")).map_err(|_| wrong(service, "an address that cannot be"))
 }
 
-/// Takes the signed document out of its envelope in exactly the bytes that are signed: parsing it and writing it again would
-/// put its members in another order.
-fn signed_document(body: &[u8], member: &'static str) -> Result<(String, Vec<u8>), PeerError> {
-    #[derive(Deserialize)]
-    struct Envelope<'a> {
-        #[serde(borrow, alias = "enclaveIdentity", alias = "tcbInfo")]
-        document: &'a RawValue,
-        signature: &'a str,
-    }
-    let malformed = || wrong(PCCS, format!("no {member} with its signature"));
-    let envelope: Envelope<'_> = serde_json::from_slice(body).map_err(|_| malformed())?;
-    let signature = hex::decode(envelope.signature).map_err(|_| malformed())?;
-    Ok((envelope.document.get().to_owned(), signature))
+fn text(body: &[u8]) -> Result<&str, PeerError> {
+    std::str::from_utf8(body).map_err(|_| wrong(PCCS, "bytes that are no text"))
 }
 
 /// Certificates in PEM, as a header carries them: percent-encoded.
@@ -266,15 +256,6 @@ fn first_certificate(pem: &[u8]) -> Result<Vec<u8>, PeerError> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn signed_documents_keep_every_byte() {
-        let body = br#"{"tcbInfo":{"b":1, "a" :[2 ]},"signature":"0aff"}"#;
-        let (document, signature) = signed_document(body, "tcbInfo").unwrap();
-        assert_eq!((document.as_str(), signature.as_slice()), (r#"{"b":1, "a" :[2 ]}"#, [0x0a, 0xff].as_slice()));
-        assert!(signed_document(br#"{"tcbInfo":{}}"#, "tcbInfo").is_err());
-        assert!(signed_document(br#"{"tcbInfo":{},"signature":"xyz"}"#, "tcbInfo").is_err());
-    }
 
     #[test]
     fn revocation_lists_come_in_three_forms() {

@@ -1,5 +1,6 @@
 //! Every way to change the golden receipt is refused.
 
+use base64::{Engine as _, prelude::BASE64_STANDARD as STANDARD};
 use proptest::prelude::*;
 use rand::{Rng, SeedableRng, rngs::StdRng};
 use serde_json::Value;
@@ -139,7 +140,7 @@ proptest! {
         prop_assert!(matches!(tacit_verify::Anchor::parse(&bytes), Err(tacit_verify::VerifyError::Anchor(_))));
         prop_assert_eq!(tacit_verify::refuse_without_anchor(&bytes).verdict, Verdict::Refused);
         prop_assert_eq!(tacit_verify::cluster_of(&bytes), None);
-        let question = serde_json::json!({ "bundle": text, "deployment": text, "now": 1 }).to_string();
+        let question = serde_json::json!({ "file": STANDARD.encode(&text), "deployment": text, "now": 1 }).to_string();
         for question in [bytes.as_slice(), text.as_bytes(), question.as_bytes()] {
             let report: Value = serde_json::from_slice(&tacit_verify::verify_json(question)).unwrap();
             prop_assert_eq!(&report["verdict"], "refused");

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD as STANDARD;
 use serde_json::Value;
 use tacit_attest::samples::{INDEX, Index};
 use tacit_attest::{AttestError, Collateral, Policy, Preset, event_log};
@@ -287,8 +288,10 @@ impl Corpus {
                     self.add("bundle_alone", bytes.clone());
                     self.add("anchor", bytes.clone());
                     let deployment: Value = serde_json::from_slice(&read_vector("golden.deployment.json")).unwrap();
-                    let text = String::from_utf8(bytes.clone()).unwrap();
-                    let question = serde_json::json!({ "bundle": text, "deployment": deployment, "policy": "dev", "now": 1_790_000_000u64 });
+                    let file = STANDARD.encode(&bytes);
+                    let question = serde_json::json!({
+                        "file": file, "deployment": deployment, "policy": "dev", "now": 1_790_000_000u64,
+                    });
                     self.add("question", question.to_string().into_bytes());
                 }
                 "golden.deployment" => {

@@ -2,7 +2,8 @@
 
 use std::path::Path;
 
-use tacit_attest::{Policy, Preset};
+use base64::{Engine as _, prelude::BASE64_STANDARD as STANDARD};
+use tacit_attest::{Policy, Preset, Seen};
 use tacit_receipt::{Bundle, BundleEvidence};
 use tacit_simulator::{Machine, Root};
 use tacit_types::deployment::{
@@ -12,7 +13,7 @@ use tacit_types::deployment::{
 use tacit_types::formats::sha256;
 use tacit_types::keyset::report_data;
 use tacit_types::*;
-use tacit_verify::{Anchor, CertifiedWorker, Judge, Report, TimeProof, Verdict, Verifier, cluster_of};
+use tacit_verify::{Anchor, CertifiedWorker, Inspection, Judge, Report, TimeProof, Verdict, Verifier, cluster_of};
 
 use crate::network::{CALL, GENESIS, LATER, NOT_AFTER, NOT_BEFORE, Sample, gatekeepers, worker};
 use crate::{check_vector, vector, vector_path};
@@ -241,29 +242,99 @@ fn json_in_json_out() {
     let ask = |question: serde_json::Value| -> serde_json::Value {
         serde_json::from_slice(&tacit_verify::verify_json(question.to_string().as_bytes())).unwrap()
     };
-    let bundle = String::from_utf8(vector(RECEIPT)).unwrap();
+    let file = STANDARD.encode(vector(RECEIPT));
     let deployment: serde_json::Value = serde_json::from_slice(&vector(DEPLOYMENT)).unwrap();
-    let json = serde_json::json!({ "bundle": bundle, "deployment": deployment, "policy": "dev", "now": LATER });
-    assert_eq!(ask(json)["verdict"], "verified");
-    assert_eq!(
-        ask(serde_json::json!({ "bundle": bundle, "deployment": deployment, "now": LATER }))["verdict"],
-        "simulated"
-    );
-    assert_eq!(ask(serde_json::json!({ "bundle": bundle, "now": LATER }))["verdict"], "refused");
+    let json = serde_json::json!({ "file": file, "deployment": deployment, "policy": "dev", "now": LATER });
+    let report = ask(json);
+    assert_eq!((&report["verdict"], &report["subject"]["kind"]), (&"verified".into(), &"receipt bundle".into()));
+    let json = serde_json::json!({ "file": file, "deployment": deployment, "now": LATER });
+    assert_eq!(ask(json)["verdict"], "simulated");
+    assert_eq!(ask(serde_json::json!({ "file": file, "now": LATER }))["verdict"], "refused");
     let policy = deployment["policy"].clone();
-    let json = serde_json::json!({ "bundle": bundle, "deployment": deployment, "policy": policy, "now": LATER });
+    let json = serde_json::json!({ "file": file, "deployment": deployment, "policy": policy, "now": LATER });
     assert_eq!(ask(json)["verdict"], "verified");
-    for bad in ["", "[]", "{}", r#"{"now":1,"bundle":"x","evidence":{}}"#, r#"{"now":1,"bundle":"x","policy":"lax"}"#] {
+    for bad in [
+        "",
+        "[]",
+        "{}",
+        r#"{"now":1,"file":"e30"}"#,
+        r#"{"now":1,"file":"e30=","policy":"lax"}"#,
+        r#"{"now":1,"file":""}"#,
+    ] {
         let report: serde_json::Value = serde_json::from_slice(&tacit_verify::verify_json(bad.as_bytes())).unwrap();
         assert_eq!(report["verdict"], "refused", "{bad}");
     }
-    let evidence = certified_worker().evidence.unwrap();
-    let json = serde_json::json!({
-        "evidence": evidence.evidence, "collateral": evidence.collateral, "policy": policy, "now": LATER, "at": NOT_BEFORE,
-    });
-    let report = ask(json);
-    assert_eq!(report["verdict"], "verified");
-    assert_eq!(report["time"], "unproven", "the collateral has expired since");
-    let json = serde_json::json!({ "evidence": evidence.evidence, "now": LATER, "at": NOT_BEFORE });
-    assert_eq!(ask(json)["verdict"], "incomplete");
+}
+
+#[test]
+fn a_worker_is_judged_under_its_deployment() {
+    let inspect = |anchor: Option<Anchor>, now: UnixTime| {
+        let worker = vector(WORKER);
+        let inspection = Inspection {
+            file: &worker,
+            collateral: vec![],
+            anchor,
+            judge: Judge::Preset(Preset::Dev),
+            nonce: None,
+            at: None,
+            seen: Seen::default(),
+            now,
+        };
+        inspection.inspect().report
+    };
+    let report = inspect(Some(anchor()), NOT_BEFORE);
+    assert_eq!(report.verdict, Verdict::Verified, "{report}");
+    let subject = report.subject.unwrap();
+    assert_eq!(subject.kind, "worker certificate");
+    assert!(subject.facts.iter().any(|fact| fact.name == "measurement"));
+    assert_eq!(inspect(Some(anchor()), LATER).verdict, Verdict::Refused, "its certificate is over");
+    assert_eq!(inspect(None, NOT_BEFORE).verdict, Verdict::Refused);
+}
+
+#[test]
+fn evidence_says_what_it_proves_and_when_its_collateral_expired() {
+    let given = certified_worker().evidence.unwrap();
+    let (evidence, collateral) = (given.evidence.to_string(), given.collateral.to_string());
+    let policy = anchor().policy().clone();
+    let inspect = |file: &str, beside: &[&str], judge: Judge| {
+        let inspection = Inspection {
+            file: file.as_bytes(),
+            collateral: beside.iter().map(|text| text.as_bytes()).collect(),
+            anchor: None,
+            judge,
+            nonce: None,
+            at: Some(NOT_BEFORE),
+            seen: Seen::default(),
+            now: LATER,
+        };
+        inspection.inspect()
+    };
+    let own = || Judge::Policy(Box::new(policy.clone()));
+    let found = inspect(&evidence, &[&collateral], own());
+    assert_eq!(found.report.verdict, Verdict::Verified, "{}", found.report);
+    assert_eq!(found.report.time, Some(TimeProof::Unproven), "the collateral has expired since");
+    assert!(found.collateral_expires.unwrap() < LATER);
+    let text = found.report.to_string();
+    for line in [
+        "Intel TDX quote, version 4",
+        "measurement",
+        "tcb status       UpToDate",
+        "advisories       none",
+        "simulated        yes",
+    ] {
+        assert!(text.contains(line), "{line} is not in\n{text}");
+    }
+    // In one file with its collateral, or as the bare quote in hex.
+    let together = format!(r#"{{"evidence":{evidence},"collateral":{collateral}}}"#);
+    assert_eq!(inspect(&together, &[], own()).report.verdict, Verdict::Verified);
+    let document = given.evidence["document"].as_str().unwrap();
+    let quote = hex::encode(STANDARD.decode(document).unwrap());
+    assert_eq!(inspect(&quote, &[&collateral], own()).report.verdict, Verdict::Verified);
+    // Without collateral something is missing; under a policy that does not name the root it is refused.
+    let incomplete = inspect(&evidence, &[], own()).report;
+    assert_eq!(incomplete.verdict, Verdict::Incomplete);
+    assert!(incomplete.verdict_line().contains("--collateral"), "{}", incomplete.verdict_line());
+    assert!(incomplete.subject.unwrap().facts.is_empty(), "nothing is said that does not hold");
+    assert_eq!(inspect(&evidence, &[&collateral], Judge::Preset(Preset::Dev)).report.verdict, Verdict::Refused);
+    assert_eq!(inspect(&evidence, &["{}"], own()).report.verdict, Verdict::Refused);
 }

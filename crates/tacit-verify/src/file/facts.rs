@@ -1,0 +1,150 @@
+//! What a file says once it holds, for people and for programs.
+
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+use serde::ser::{SerializeMap, Serializer};
+use serde_json::{Value, json};
+use tacit_attest::VerifiedEvidence;
+use tacit_types::{Digest, eip712::Certificate};
+
+/// What was looked at: its kind, and what it says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Subject {
+    /// The kind of file, for people.
+    pub kind: &'static str,
+    /// What it says, in order.
+    pub facts: Vec<Fact>,
+}
+
+/// One thing that a file says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Fact {
+    /// Its name, in JSON and on the screen.
+    pub name: &'static str,
+    /// Text, a number, a flag, or a list or an object of texts.
+    pub value: Value,
+}
+
+impl Serialize for Subject {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut map = serializer.serialize_map(Some(self.facts.len() + 1))?;
+        map.serialize_entry("kind", self.kind)?;
+        for fact in &self.facts {
+            map.serialize_entry(fact.name, &fact.value)?;
+        }
+        map.end()
+    }
+}
+
+impl Subject {
+    pub(super) fn new(kind: &'static str) -> Self {
+        Self { kind, facts: Vec::new() }
+    }
+
+    fn say(&mut self, name: &'static str, value: impl Into<Value>) {
+        self.facts.push(Fact { name, value: value.into() });
+    }
+
+    pub(super) fn of_certificate(kind: &'static str, certificate: &Certificate) -> Self {
+        let mut subject = Self::new(kind);
+        subject.say("worker", certificate.worker.to_string());
+        subject.say("operator", certificate.operator.to_string());
+        subject.say("platform", certificate.platform.name());
+        subject.say("measurement", certificate.measurement.to_string());
+        subject.say("chip", certificate.chip.to_string());
+        subject.say("confidence", certificate.confidence);
+        subject.say("simulated", certificate.simulated);
+        subject.say("notBefore", certificate.not_before.to_string());
+        subject.say("notAfter", certificate.not_after.to_string());
+        subject
+    }
+
+    pub(super) fn of_evidence(kind: &'static str, verified: &VerifiedEvidence, nonce: Option<bool>) -> Self {
+        let mut subject = Self::new(kind);
+        subject.say("platform", verified.platform().name());
+        subject.say("hardware", verified.hardware_class().to_string());
+        subject.say("simulated", verified.simulated());
+        subject.say("measurement", verified.measurement().to_string());
+        let registers = verified.registers().iter().map(|(name, bytes)| ((*name).to_owned(), hex::encode(bytes)));
+        // In the order of their names: an object keeps another order in some builds of the JSON library, and reports must not differ.
+        let registers: BTreeMap<String, String> = registers.collect();
+        subject.say("registers", json!(registers));
+        subject.say("chip", if verified.names_chip() { json!(verified.chip().to_string()) } else { Value::Null });
+        subject.say("tcbStatus", verified.tcb_status().to_string());
+        subject.say("tcb", verified.tcb());
+        subject.say("advisories", verified.advisories().to_vec());
+        subject.say("confidence", verified.confidence().level());
+        if let Some(provider) = verified.provider() {
+            subject.say("provider", provider);
+        }
+        if let Some(number) = verified.evaluation_number() {
+            subject.say("evaluationNumber", number);
+        }
+        let events =
+            verified.events().iter().map(|event| json!({ "name": event.name, "payload": hex::encode(&event.payload) }));
+        let events: Vec<Value> = events.collect();
+        if !events.is_empty() {
+            subject.say("events", events);
+        }
+        subject.say("reportData", hex::encode(verified.report_data()));
+        if let Some(nonce) = nonce {
+            subject.say("reportDataHoldsNonce", nonce);
+        }
+        subject.say("collateralTime", verified.collateral_time().to_string());
+        subject.say("collateralExpires", verified.collateral_expires().to_string());
+        subject
+    }
+}
+
+/// Whether the report data holds the nonce as it is, at either half.
+pub(super) fn names_nonce(verified: &VerifiedEvidence, nonce: Digest) -> bool {
+    verified.report_data().chunks(32).any(|half| half == nonce.as_ref())
+}
+
+impl std::fmt::Display for Subject {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        writeln!(formatter, "{:<16} {}", "file", self.kind)?;
+        for Fact { name, value } in &self.facts {
+            let label = label(name);
+            match value {
+                Value::Object(members) => {
+                    for (member, value) in members {
+                        writeln!(formatter, "  {member:<14} {}", value.as_str().unwrap_or_default())?;
+                    }
+                }
+                Value::Array(items) if items.is_empty() => writeln!(formatter, "{label:<16} none")?,
+                Value::Array(items) => {
+                    let text = |item: &Value| match item {
+                        Value::String(text) => text.clone(),
+                        other => format!(
+                            "{} {}",
+                            other["name"].as_str().unwrap_or_default(),
+                            other["payload"].as_str().unwrap_or_default()
+                        ),
+                    };
+                    for (index, item) in items.iter().enumerate() {
+                        writeln!(formatter, "{:<16} {}", if index == 0 { label.as_str() } else { "" }, text(item))?;
+                    }
+                }
+                Value::String(text) => writeln!(formatter, "{label:<16} {text}")?,
+                Value::Null => writeln!(formatter, "{label:<16} not named")?,
+                Value::Bool(flag) => writeln!(formatter, "{label:<16} {}", if *flag { "yes" } else { "no" })?,
+                other @ Value::Number(_) => writeln!(formatter, "{label:<16} {other}")?,
+            }
+        }
+        Ok(())
+    }
+}
+
+/// `tcbStatus` becomes `tcb status`.
+fn label(name: &str) -> String {
+    let mut label = String::new();
+    for letter in name.chars() {
+        if letter.is_ascii_uppercase() {
+            label.push(' ');
+        }
+        label.push(letter.to_ascii_lowercase());
+    }
+    label
+}

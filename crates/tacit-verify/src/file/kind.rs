@@ -1,0 +1,230 @@
+//! What kind of file some bytes are. Bounded, one level of text encoding, no guess that changes what is judged.
+
+use base64::Engine as _;
+use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
+use serde::Deserialize;
+use serde_json::Value;
+use tacit_attest::{Collateral, Evidence, quote_header};
+use tacit_types::keyset::{Keyset, report_data};
+use tacit_types::{Digest, KeysetDigest, UnixTime};
+
+use super::MAX_FILE;
+use crate::anchor::json_bytes;
+use crate::{CertifiedWorker, VerifyError};
+
+/// Bytes of an AMD report.
+const AMD_REPORT: usize = 1184;
+
+/// What was recognised; nothing of it is believed yet.
+pub(super) enum Recognised {
+    /// A receipt bundle.
+    Bundle,
+    /// A worker with its certificate.
+    Worker(Box<CertifiedWorker>),
+    /// Evidence, with collateral if the file carries it.
+    Evidence(Evidence, Option<Collateral>),
+    /// A keyset with the evidence that names it (ACI attestation report).
+    KeysetReport(Box<KeysetReport>),
+}
+
+impl Recognised {
+    /// The kind, for people.
+    pub(super) fn name(&self) -> &'static str {
+        match self {
+            Self::Bundle => "receipt bundle",
+            Self::Worker(_) => "worker certificate",
+            Self::KeysetReport(_) => "keyset report",
+            Self::Evidence(evidence, _) => match (evidence.platform(), quote_header(evidence.document())) {
+                (tacit_attest::Platform::Sgx, _) => "Intel SGX quote, version 3",
+                (tacit_attest::Platform::Tdx, Ok((5, _))) => "Intel TDX quote, version 5",
+                (tacit_attest::Platform::Tdx, _) => "Intel TDX quote, version 4",
+                (tacit_attest::Platform::SevSnp, _) => "AMD SEV-SNP report",
+                (tacit_attest::Platform::Nitro, _) => "AWS Nitro document",
+            },
+        }
+    }
+}
+
+/// Recognises a file.
+pub(super) fn recognise(bytes: &[u8]) -> Result<Recognised, VerifyError> {
+    if bytes.len() > MAX_FILE {
+        return Err(VerifyError::Unreadable(format!("more than {MAX_FILE} bytes")));
+    }
+    match bytes.trim_ascii_start().first() {
+        Some(b'{') => recognise_json(bytes),
+        _ => recognise_raw(bytes).or_else(|error| match decode_text(bytes) {
+            Some(decoded) => recognise_raw(&decoded),
+            None => Err(error),
+        }),
+    }
+}
+
+fn recognise_json(bytes: &[u8]) -> Result<Recognised, VerifyError> {
+    let unreadable = |error: serde_json::Error| VerifyError::Unreadable(error.to_string());
+    let value: Value = serde_json::from_slice(bytes).map_err(unreadable)?;
+    let has = |member: &str| value.get(member).is_some();
+    if has("receipt") {
+        return Ok(Recognised::Bundle);
+    }
+    if has("api_version") && has("attestation") {
+        let report: AciReport = serde_json::from_value(value).map_err(unreadable)?;
+        return Ok(Recognised::KeysetReport(Box::new(report.try_into()?)));
+    }
+    if has("certificate") {
+        return Ok(Recognised::Worker(Box::new(serde_json::from_value(value).map_err(unreadable)?)));
+    }
+    if has("document") {
+        return Ok(Recognised::Evidence(Evidence::from_json(bytes)?, None));
+    }
+    if let Some(evidence) = value.get("evidence").filter(|evidence| evidence.is_object()) {
+        let evidence = Evidence::from_json(&json_bytes(evidence))?;
+        let collateral = value.get("collateral").map(|given| Collateral::from_json(&json_bytes(given))).transpose()?;
+        return Ok(Recognised::Evidence(evidence, collateral));
+    }
+    Err(unknown())
+}
+
+fn recognise_raw(bytes: &[u8]) -> Result<Recognised, VerifyError> {
+    // An AMD report may begin like a quote; its length tells it: no quote with a certificate chain is as short.
+    let evidence = match quote_header(bytes) {
+        _ if bytes.len() == AMD_REPORT && (2..=5).contains(&bytes[0]) && bytes[1..4] == [0; 3] => {
+            Evidence::sev_snp(bytes.to_vec())?
+        }
+        Ok((3, 0)) => Evidence::sgx(bytes.to_vec())?,
+        Ok((4 | 5, 0x81)) => Evidence::tdx(bytes.to_vec(), None)?,
+        _ => return Err(unknown()),
+    };
+    Ok(Recognised::Evidence(evidence, None))
+}
+
+/// Bytes that stand as hex or base64 in a text file.
+fn decode_text(bytes: &[u8]) -> Option<Vec<u8>> {
+    let text = std::str::from_utf8(bytes).ok()?;
+    let text: String = text.split_ascii_whitespace().collect();
+    let text = text.trim_matches('"');
+    let digits = text.strip_prefix("0x").unwrap_or(text);
+    hex::decode(digits)
+        .or_else(|_| STANDARD.decode(text))
+        .or_else(|_| URL_SAFE_NO_PAD.decode(text))
+        .ok()
+        .filter(|decoded| !decoded.is_empty())
+}
+
+fn unknown() -> VerifyError {
+    VerifyError::Unreadable(
+        "neither a receipt bundle, a worker certificate, a keyset report, nor evidence of a kind that is known here"
+            .to_owned(),
+    )
+}
+
+/// A keyset and the evidence whose report data names it.
+pub(super) struct KeysetReport {
+    pub(super) keyset: Keyset,
+    stated: KeysetDigest,
+    evidence: Evidence,
+}
+
+impl KeysetReport {
+    /// Checks that keyset and digest belong together and live; gives the evidence and the report data that it must carry.
+    pub(super) fn check(&self, nonce: Option<Digest>, at: UnixTime) -> Result<(Evidence, [u8; 64]), VerifyError> {
+        let digest =
+            self.keyset.digest().map_err(|error| VerifyError::Unreadable(crate::anchor::chain_text(&error)))?;
+        if digest != self.stated {
+            return Err(VerifyError::Mismatch("the keyset is not the one that the report names"));
+        }
+        if at > self.keyset.not_after {
+            return Err(VerifyError::Time("the keys are over"));
+        }
+        Ok((self.evidence.clone(), report_data(digest, nonce)))
+    }
+}
+
+/// An ACI attestation report (`aci/1`), as far as it is judged here: further members say nothing that is believed.
+#[derive(Deserialize)]
+struct AciReport {
+    api_version: String,
+    workload_keyset_digest: String,
+    attestation: AciAttestation,
+}
+
+#[derive(Deserialize)]
+struct AciAttestation {
+    tee_type: String,
+    workload_keyset: Keyset,
+    evidence: AciEvidence,
+}
+
+#[derive(Deserialize)]
+struct AciEvidence {
+    quote: String,
+    #[serde(default)]
+    event_log: Option<String>,
+}
+
+impl TryFrom<AciReport> for KeysetReport {
+    type Error = VerifyError;
+
+    fn try_from(report: AciReport) -> Result<Self, VerifyError> {
+        let unreadable = |what: &str| VerifyError::Unreadable(format!("keyset report: {what}"));
+        if report.api_version != "aci/1" {
+            return Err(unreadable("another version than aci/1"));
+        }
+        let stated = report
+            .workload_keyset_digest
+            .strip_prefix("sha256:")
+            .and_then(|digits| hex::decode(digits).ok())
+            .and_then(|bytes| <[u8; 32]>::try_from(bytes).ok())
+            .ok_or_else(|| unreadable("the digest is not sha256"))?;
+        let AciAttestation { tee_type, workload_keyset, evidence } = report.attestation;
+        let quote = hex::decode(&evidence.quote).map_err(|_| unreadable("the quote is not hex"))?;
+        let evidence = match tee_type.as_str() {
+            "tdx" => Evidence::tdx(quote, evidence.event_log)?,
+            "sev_snp" => Evidence::sev_snp(quote)?,
+            other => return Err(unreadable(&format!("TEE type `{other:.32}`"))),
+        };
+        Ok(Self { keyset: workload_keyset, stated: stated.into(), evidence })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn name(bytes: &[u8]) -> Option<&'static str> {
+        recognise(bytes).ok().map(|recognised| recognised.name())
+    }
+
+    #[test]
+    fn each_kind_is_told_by_its_form() {
+        let mut quote = vec![0; 700];
+        (quote[0], quote[4]) = (4, 0x81);
+        assert_eq!(name(&quote), Some("Intel TDX quote, version 4"));
+        assert_eq!(name(hex::encode(&quote).as_bytes()), Some("Intel TDX quote, version 4"));
+        assert_eq!(name(format!("0x{}\n", hex::encode(&quote)).as_bytes()), Some("Intel TDX quote, version 4"));
+        assert_eq!(name(STANDARD.encode(&quote).as_bytes()), Some("Intel TDX quote, version 4"));
+        quote[0] = 5;
+        assert_eq!(name(&quote), Some("Intel TDX quote, version 5"));
+        (quote[0], quote[4]) = (3, 0);
+        assert_eq!(name(&quote), Some("Intel SGX quote, version 3"));
+        let mut report = vec![0; AMD_REPORT];
+        report[0] = 3;
+        assert_eq!(name(&report), Some("AMD SEV-SNP report"));
+        assert_eq!(name(br#"{"receipt":{},"evidence":{"evidence":{},"collateral":{}}}"#), Some("receipt bundle"));
+        let evidence = Evidence::tdx(vec![4, 0], None).unwrap().to_json();
+        assert_eq!(name(&evidence), Some("Intel TDX quote, version 4"));
+    }
+
+    #[test]
+    fn what_is_nothing_is_refused() {
+        for bytes in
+            [&b""[..], b"{", b"{}", b"[]", b"hello", &[0; 47], &[9; AMD_REPORT], b"0x", br#"{"certificate":1}"#]
+        {
+            assert_eq!(name(bytes), None, "{bytes:?}");
+        }
+        assert!(matches!(recognise(&vec![b' '; MAX_FILE + 1]), Err(VerifyError::Unreadable(_))));
+        // Text inside text is not unpacked twice.
+        let mut report = vec![0; AMD_REPORT];
+        report[0] = 3;
+        assert_eq!(name(hex::encode(hex::encode(report)).as_bytes()), None);
+    }
+}
