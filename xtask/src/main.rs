@@ -8,12 +8,14 @@ mod peers;
 mod steps;
 mod test;
 mod tidy;
+mod verifier;
 
 use std::path::{Path, PathBuf};
 
 use anyhow::{Result, bail};
 
-const USAGE: &str = "usage: cargo xtask <build | demo | evidence | guests | install | peers | test [--long] | tidy>";
+const USAGE: &str =
+    "usage: cargo xtask <build | demo | evidence | guests | install | peers | test [--long] | tidy | verifier>";
 
 fn main() -> Result<()> {
     let root = root();
@@ -29,6 +31,7 @@ fn main() -> Result<()> {
         ["test"] => test::run(&root, false),
         ["test", "--long"] => test::run(&root, true),
         ["tidy"] => tidy::run(&root),
+        ["verifier"] => verifier::run(&root).map(drop),
         _ => bail!("{USAGE}"),
     }
 }

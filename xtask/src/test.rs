@@ -7,7 +7,7 @@ use anyhow::{Context, Result, bail};
 use crate::{
     evidence, guests,
     steps::{self, Report, command, run as execute},
-    tidy,
+    tidy, verifier,
 };
 
 /// The crates that build for the browser.
@@ -53,7 +53,7 @@ pub fn run(root: &Path, long: bool) -> Result<()> {
         PURE.iter().for_each(|name| arguments.extend(["--package", name]));
         execute(&mut command(root, "cargo", &arguments))
     });
-    report.step("TypeScript: types and golden vectors", || typescript(root));
+    report.step("TypeScript: types, golden vectors, verifier in WebAssembly", || typescript(root));
     report.step("golden vectors by Python", || execute(&mut command(root, "python3", &["vectors/check.py"])));
     report.step("example: medical-check", || {
         execute(&mut command(&root.join("examples/medical-check"), "node", &["--test"]))
@@ -83,6 +83,7 @@ fn contracts(root: &Path) -> Result<()> {
 }
 
 fn typescript(root: &Path) -> Result<()> {
+    verifier::run(root)?;
     execute(&mut command(&root.join("sdk/ts"), "npm", &["run", "--silent", "check"]))
 }
 

@@ -29,7 +29,7 @@ const ROWS: [Row; 4] = [
             ("tacit-verify", "tacit-threshold"),
         ],
     ),
-    (&["tacit-platform", "tacit-simulator", "tacit-ledger", "tacit-store", "tacit-runtime"], &[]),
+    (&["tacit-platform", "tacit-simulator", "tacit-peer", "tacit-ledger", "tacit-store", "tacit-runtime"], &[]),
     (
         &["tacit-api", "tacit-client", "tacit-gatekeeper", "tacit-worker", "tacit-gateway"],
         &[
@@ -39,7 +39,7 @@ const ROWS: [Row; 4] = [
             ("tacit-worker", "tacit-api"),
         ],
     ),
-    (&["guest-image", "tacit-cli", "tacit-demo", "xtask"], &[]),
+    (&["guest-image", "tacit-cli", "tacit-demo", "tacit-verifier-wasm", "xtask"], &[]),
 ];
 
 /// What the source of a pure crate does not contain: it takes clock, randomness and bytes as arguments.

@@ -413,14 +413,24 @@ pub struct PckPolicy {
     pub denied: Vec<PckProperty>,
 }
 
-/// Who issued a PCK certificate.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+/// Which of Intel's authorities certified a platform.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum PckAuthority {
     /// For platforms of one socket.
     Processor,
     /// For platforms that registered with Intel, of one or more sockets.
     Platform,
+}
+
+impl PckAuthority {
+    /// The name in Intel's addresses.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Processor => "processor",
+            Self::Platform => "platform",
+        }
+    }
 }
 
 /// A property of a platform that its PCK certificate states.

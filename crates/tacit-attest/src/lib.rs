@@ -20,6 +20,7 @@ pub mod samples;
 mod seen;
 pub mod sweep;
 mod verified;
+mod wanted;
 
 pub use demands::{
     IsvMinimum, PckAuthority, PckPolicy, PckProperty, Pin, Presence, SgxAttribute, SgxPolicy, SnpGuestDemand,
@@ -38,6 +39,7 @@ pub use seen::Seen;
 use tacit_types::UnixTime;
 pub use tacit_types::eip712::Platform;
 pub use verified::{Confidence, HardwareClass, TcbStatus, VerifiedEvidence};
+pub use wanted::{ReportedTcb, Wanted};
 
 /// Verifies evidence: signatures, chain, dates and revocation at `now`, then the policy.
 ///

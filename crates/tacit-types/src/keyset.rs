@@ -90,6 +90,12 @@ impl Keyset {
         Ok(KeysetDigest::from(<[u8; 32]>::from(Sha256::digest(bytes))))
     }
 
+    /// Whether it names a TLS key with this SHA-256 of its subject public key info, for whatever host.
+    pub fn names_tls_key(&self, spki_sha256: [u8; 32]) -> bool {
+        let wanted = hex::encode(spki_sha256);
+        self.tls_public_keys.iter().any(|key| key.spki_sha256 == wanted)
+    }
+
     /// The account of the receipt key.
     ///
     /// # Errors
@@ -185,6 +191,14 @@ mod tests {
         keyset.receipt_signing_keys.truncate(1);
         keyset.receipt_signing_keys[0].public_key = "zz".into();
         assert!(matches!(keyset.note_key(), Err(KeysetError::Key(ED25519))));
+    }
+
+    #[test]
+    fn tls_keys_are_named_by_their_digest() {
+        let mut keyset = keyset();
+        keyset.tls_public_keys.push(TlsKey { spki_sha256: "ab".repeat(32), domain: None });
+        assert!(keyset.names_tls_key([0xab; 32]));
+        assert!(!keyset.names_tls_key([0xac; 32]));
     }
 
     #[test]

@@ -8,6 +8,7 @@ mod evidence;
 pub mod fuzz;
 mod json;
 mod judge;
+mod peer;
 mod report;
 mod worker;
 
@@ -17,5 +18,6 @@ pub use error::VerifyError;
 pub use evidence::verify_evidence;
 pub use json::verify_json;
 pub use judge::Judge;
+pub use peer::{MAX_STATEMENT, PeerStatement, VerifiedPeer, verify_peer};
 pub use report::{Report, Step, StepName, TimeProof, Verdict};
 pub use worker::{CertifiedWorker, VerifiedWorker};
