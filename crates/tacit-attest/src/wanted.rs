@@ -9,6 +9,7 @@ use x509_cert::crl::CertificateList;
 use x509_cert::der::Decode as _;
 
 use crate::demands::PckAuthority;
+use crate::revocation::der_of_list;
 use crate::{AttestError, Collateral, Evidence, HardwareClass, der, intel};
 
 /// Bytes of an AMD report, and where it keeps what is read here (AMD 56860, table 23).
@@ -87,8 +88,9 @@ impl Collateral {
             let dated: Dated<'_> = serde_json::from_str(text).ok()?;
             der::parse_time("next update", dated.next_update).ok()
         };
-        let list = |der: &[u8]| {
-            let next = CertificateList::from_der(der).ok()?.tbs_cert_list.next_update?;
+        let list = |bytes: &[u8]| {
+            let der = der_of_list("CRL", bytes).ok()?;
+            let next = CertificateList::from_der(&der).ok()?.tbs_cert_list.next_update?;
             Some(UnixTime(next.to_unix_duration().as_secs()))
         };
         let dates = match self {

@@ -133,7 +133,7 @@ fn show(sample: &Sample) -> Result<()> {
 }
 
 fn describe(verified: &VerifiedEvidence) -> String {
-    let list = if verified.platform() == Platform::SevSnp { ", no CRL recorded" } else { "" };
+    let list = if verified.platform() == Platform::SevSnp { ", no CRL" } else { "" };
     format!("{} root, TCB {}, debug off{list}", verified.root_name(), verified.tcb_status())
 }
 

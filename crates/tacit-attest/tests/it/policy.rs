@@ -57,9 +57,15 @@ fn a_policy_of_before_keeps_its_canonical_form() {
         r#""TDRelaunchAdvised","TDRelaunchAdvisedConfigurationNeeded"],"denied_advisories":[],"grace":[],"#,
         r#""minimum_crl_numbers":[0,0],"minimum_evaluation_number":0,"snp_minimum":[]},"version":1}"#,
     );
-    let standard = Policy::preset(Preset::Standard);
-    assert_eq!(String::from_utf8(standard.canonical().unwrap()).unwrap(), before);
-    assert_eq!(Policy::from_json(before.as_bytes()), Ok(standard));
+    let policy = Policy::from_json(before.as_bytes()).unwrap();
+    assert_eq!(String::from_utf8(policy.canonical().unwrap()).unwrap(), before);
+    assert_eq!(
+        policy.hash().unwrap().to_string(),
+        "0x36a9688ae201266b54fda389ae3084280bca6df4c8deb321c862204de4b64e5c"
+    );
+    // What it does not say has the safe value.
+    assert_eq!((policy.snp.crl, policy.snp.max_vmpl), (Presence::Required, 0));
+    assert!(policy.snp.vlek_providers.is_empty() && policy.tdx.extra_attributes.is_empty());
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use std::{path::PathBuf, time::Duration};
 
-use tacit_attest::{AttestError, Collateral, Evidence, HardwareClass, Policy, Preset, verify};
+use tacit_attest::{AttestError, Collateral, Evidence, HardwareClass, Policy, Presence, Preset, verify};
 use tacit_peer::{PeerError, Update};
 use tacit_types::UnixTime;
 
@@ -173,12 +173,17 @@ async fn amds_service_is_asked_for_the_reports_own_chip() {
     let vendor = Vendor::start().await;
     vendor.set(&path, Answer::ok(der(&read("amd-genoa.vcek.pem"))));
     vendor.set("/vcek/v1/Genoa/cert_chain", Answer::ok(read("amd-genoa.ask.pem")));
+    vendor.set("/vcek/v1/Genoa/crl", Answer::ok("AMD's list"));
     let cache = vendor.cache();
     // 2026-02-06: within the life of its certificates.
     let at = UnixTime(1_770_379_200);
     let collateral = cache.obtain(&evidence, at).await.unwrap();
-    assert!(matches!(*collateral, Collateral::Amd(_)));
-    let verified = verify(&evidence, &collateral, &Policy::preset(Preset::Dev), at).unwrap();
+    let Collateral::Amd(mut amd) = (*collateral).clone() else { panic!("not AMD's") };
+    assert_eq!(amd.crl.take().as_deref(), Some(&b"AMD's list"[..]));
+    // A list that AMD signed is not at hand; everything else is judged without one.
+    let mut policy = Policy::preset(Preset::Dev);
+    policy.snp.crl = Presence::IfPresent;
+    let verified = verify(&evidence, &Collateral::Amd(amd), &policy, at).unwrap();
     assert_eq!(verified.hardware_class(), HardwareClass::EpycGenoa);
 }
 
