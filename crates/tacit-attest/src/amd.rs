@@ -97,6 +97,7 @@ pub(crate) fn verify(
         collateral_expires: expires.into_iter().min().unwrap_or(now),
         evaluation_number: None,
         crl_numbers: None,
+        nitro: None,
         tcb: format!("bootloader {} tee {} snp {} microcode {}", reported[0], reported[1], reported[2], reported[3]),
     };
     Ok((claims, reported))
@@ -250,7 +251,8 @@ impl Report {
             Some(VendorRoot::AmdMilan) => HardwareClass::EpycMilan,
             Some(VendorRoot::AmdGenoa) => HardwareClass::EpycGenoa,
             Some(VendorRoot::AmdTurin) => HardwareClass::EpycTurin,
-            Some(VendorRoot::IntelSgx) | None => of_product,
+            Some(VendorRoot::IntelSgx | VendorRoot::AwsNitro | VendorRoot::NvidiaDevice | VendorRoot::NvidiaRim)
+            | None => of_product,
         };
         if of_processor == Some(of_product) && of_root == of_product {
             Ok(of_product)

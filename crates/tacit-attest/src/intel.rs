@@ -74,6 +74,7 @@ pub(crate) fn verify(
         collateral_expires: UnixTime(claims.earliest_expiration_date),
         evaluation_number: Some(claims.tcb.eval_data_number),
         crl_numbers: Some((claims.platform.root_ca_crl_num, claims.platform.pck_crl_num)),
+        nitro: None,
         tcb: format!("fmspc {} cpusvn {} pcesvn {}", hex::encode(pck.fmspc), hex::encode(pck.cpu_svn), pck.pce_svn),
     })
 }

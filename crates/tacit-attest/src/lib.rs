@@ -2,11 +2,17 @@
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
 mod amd;
+mod cbor;
 mod der;
 mod error;
 pub mod event_log;
 mod evidence;
+#[doc(hidden)]
+pub mod hostile;
 mod intel;
+mod nitro;
+pub mod nvidia;
+mod path;
 mod policy;
 mod root;
 pub mod samples;
@@ -17,7 +23,7 @@ mod wanted;
 pub use error::{AttestError, PolicyError};
 pub use evidence::{
     AmdCollateral, Collateral, Evidence, IntelCollateral, IntelParts, MAX_COLLATERAL_PART, MAX_DOCUMENT, MAX_EVENT_LOG,
-    MAX_JSON,
+    MAX_JSON, NitroCollateral,
 };
 pub use intel::{measurement_of_td, quote_header};
 pub use policy::{ChipPolicy, Grace, MAX_POLICY, Measurements, Policy, Preset, SnpMinimum, TcbPolicy};
@@ -49,9 +55,7 @@ pub fn verify(
             let (claims, tcb) = amd::verify(evidence.document(), collateral, policy, now)?;
             (claims, Some(tcb))
         }
-        (Platform::Nitro, _) => {
-            return Err(AttestError::Unsupported { what: "platform", found: Platform::Nitro.code().into() });
-        }
+        (Platform::Nitro, Collateral::Nitro(_)) => (nitro::verify(evidence.document(), policy, now)?, None),
         (platform, other) => {
             return Err(AttestError::CollateralMismatch { evidence: platform.name(), collateral: other.name() });
         }

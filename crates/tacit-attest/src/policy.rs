@@ -6,6 +6,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use sha2::{Digest as _, Sha256};
 use tacit_types::{ChipId, Measurement, PolicyHash, UnixTime, jcs};
 
+use crate::nvidia::GpuPolicy;
 use crate::root::{ExtraRoot, TrustedRoot, Vendor, VendorRoot};
 use crate::verified::{Claims, Confidence};
 use crate::{AttestError, HardwareClass, PolicyError, TcbStatus, VerifiedEvidence};
@@ -28,6 +29,9 @@ pub struct Policy {
     pub name: String,
     /// Most seconds since Intel issued the oldest dated part of the collateral.
     pub max_collateral_age: u64,
+    /// Most seconds since a Nitro document was signed; 300 where a policy does not say.
+    #[serde(default = "five_minutes", skip_serializing_if = "is_five_minutes")]
+    pub max_document_age: u64,
     /// Vendors' roots that are accepted, by name.
     pub roots: Vec<VendorRoot>,
     /// Hardware generations that are refused whatever their state.
@@ -43,6 +47,9 @@ pub struct Policy {
     /// Roots besides the vendors'.
     #[serde(default)]
     pub extra_roots: Vec<ExtraRoot>,
+    /// Demands on NVIDIA GPUs; without them no GPU evidence is accepted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gpu: Option<GpuPolicy>,
 }
 
 /// The code that may run.
@@ -122,7 +129,8 @@ pub enum Preset {
     Dev,
     /// For use: vendors' roots, no EPYC Milan, no missing updates.
     Standard,
-    /// For high value: besides, no SGX, nothing to be hardened or configured, collateral of at most a week.
+    /// For high value: besides, no SGX, no Nitro (its host is not isolated by hardware that names a chip), nothing to be hardened
+    /// or configured, collateral of at most a week.
     High,
 }
 
@@ -156,12 +164,18 @@ impl Policy {
                 ("dev", 400 * DAY, vec![], all)
             }
             Preset::Standard => ("standard", 31 * DAY, vec![HardwareClass::EpycMilan], current),
-            Preset::High => ("high", 7 * DAY, vec![HardwareClass::IntelSgx, HardwareClass::EpycMilan], vec![UpToDate]),
+            Preset::High => (
+                "high",
+                7 * DAY,
+                vec![HardwareClass::IntelSgx, HardwareClass::EpycMilan, HardwareClass::AwsNitro],
+                vec![UpToDate],
+            ),
         };
         Self {
             version: VERSION,
             name: name.to_owned(),
             max_collateral_age,
+            max_document_age: five_minutes(),
             roots: VendorRoot::ALL.to_vec(),
             denied_classes,
             measurements: Measurements::Any,
@@ -175,6 +189,7 @@ impl Policy {
             },
             chips: ChipPolicy::default(),
             extra_roots: vec![],
+            gpu: None,
         }
     }
 
@@ -187,6 +202,12 @@ impl Policy {
     /// The same policy with one more root.
     pub fn with_root(mut self, root: ExtraRoot) -> Self {
         self.extra_roots.push(root);
+        self
+    }
+
+    /// The same policy with demands on GPUs.
+    pub fn with_gpu(mut self, gpu: GpuPolicy) -> Self {
+        self.gpu = Some(gpu);
         self
     }
 
@@ -242,7 +263,8 @@ impl Policy {
         if self.version != VERSION {
             return Err(PolicyError::Version(self.version));
         }
-        self.extra_roots.iter().try_for_each(ExtraRoot::validate)
+        self.extra_roots.iter().try_for_each(ExtraRoot::validate)?;
+        self.gpu.as_ref().map_or(Ok(()), GpuPolicy::validate)
     }
 
     /// The policy's canonical bytes: JSON after RFC 8785.
@@ -359,6 +381,14 @@ impl Policy {
         }
         Ok(())
     }
+}
+
+const fn five_minutes() -> u64 {
+    300
+}
+
+fn is_five_minutes(seconds: &u64) -> bool {
+    *seconds == five_minutes()
 }
 
 fn bounded(size: usize) -> Result<(), PolicyError> {

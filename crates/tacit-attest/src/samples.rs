@@ -6,7 +6,7 @@ use serde::Deserialize;
 use tacit_types::UnixTime;
 use tacit_types::eip712::Platform;
 
-use crate::evidence::{AmdCollateral, Collateral, Evidence, IntelCollateral};
+use crate::evidence::{AmdCollateral, Collateral, Evidence, IntelCollateral, NitroCollateral};
 use crate::{AttestError, MAX_JSON, der};
 
 /// Name of the index file, in `${XDG_CACHE_HOME:-~/.cache}/tacit/evidence`.
@@ -63,6 +63,8 @@ pub enum CollateralFiles {
         /// File of the VCEK certificate.
         vcek: String,
     },
+    /// None: the document carries its certificates.
+    Nitro,
 }
 
 /// Real evidence with all that is needed to judge it.
@@ -111,6 +113,7 @@ impl Entry {
                 let (ask, vcek) = (one_certificate(read(ask)?)?, one_certificate(read(vcek)?)?);
                 Collateral::Amd(Box::new(AmdCollateral::new(ask, vcek)))
             }
+            CollateralFiles::Nitro => Collateral::Nitro(NitroCollateral::default()),
         };
         Ok(Sample {
             name: self.name.clone(),

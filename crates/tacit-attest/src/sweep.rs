@@ -112,6 +112,7 @@ fn parts(evidence: &Evidence, collateral: &Collateral, scope: Scope) -> Result<V
         return Ok(parts);
     }
     match collateral {
+        Collateral::Nitro(_) => {}
         Collateral::Amd(_) => parts.extend([
             Part { name: "VCEK certificate", place: Place::Vcek },
             Part { name: "ASK certificate", place: Place::Ask },
@@ -143,6 +144,10 @@ fn parts(evidence: &Evidence, collateral: &Collateral, scope: Scope) -> Result<V
 fn document_ranges(evidence: &Evidence) -> Result<Vec<(&'static str, Range<usize>)>, AttestError> {
     if evidence.platform() == Platform::SevSnp {
         return Ok(vec![("report", 0..amd::SIGNED), ("report signature", amd::SIGNED..amd::REPORT)]);
+    }
+    if evidence.platform() == Platform::Nitro {
+        // One COSE structure, certificates included: no byte of it is free.
+        return Ok(vec![("Nitro document", 0..evidence.document().len())]);
     }
     let quote = intel::parse_quote(evidence.platform(), evidence.document())?;
     let signed = quote.signed_length();

@@ -22,6 +22,8 @@ pub enum HardwareClass {
     EpycGenoa,
     /// Fifth generation AMD EPYC.
     EpycTurin,
+    /// AWS Nitro enclaves: the host's isolation is AWS's own, and no chip is named.
+    AwsNitro,
 }
 
 impl fmt::Display for HardwareClass {
@@ -32,6 +34,7 @@ impl fmt::Display for HardwareClass {
             Self::EpycMilan => "EPYC Milan",
             Self::EpycGenoa => "EPYC Genoa",
             Self::EpycTurin => "EPYC Turin",
+            Self::AwsNitro => "AWS Nitro",
         })
     }
 }
@@ -39,7 +42,8 @@ impl fmt::Display for HardwareClass {
 /// How current and how well configured the platform is, in Intel's words.
 ///
 /// AMD publishes no such verdict: there `UpToDate` means that the platform reports the newest
-/// firmware that it has committed to, and `OutOfDate` that it runs behind it.
+/// firmware that it has committed to, and `OutOfDate` that it runs behind it. AWS publishes nothing of the
+/// kind and patches its hosts itself: `UpToDate` says there only that nothing is known to be missing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum TcbStatus {
     /// Nothing known is missing.
@@ -73,13 +77,14 @@ pub struct Confidence(u8);
 
 impl Confidence {
     /// 1: up to date, no advisory. 2: up to date with advisories, or software hardening needed.
-    /// 3: configuration needed. 4: relaunch advised. 5: out of date, or EPYC Milan.
+    /// 3: configuration needed. 4: relaunch advised. 5: out of date, or EPYC Milan. Nitro is never better than 2: nothing states
+    /// its patch level.
     pub(crate) fn rate(status: TcbStatus, advisories: &[String], class: HardwareClass) -> Self {
         if class == HardwareClass::EpycMilan {
             return Self(5);
         }
         Self(match status {
-            TcbStatus::UpToDate if advisories.is_empty() => 1,
+            TcbStatus::UpToDate if advisories.is_empty() && class != HardwareClass::AwsNitro => 1,
             TcbStatus::UpToDate | TcbStatus::SWHardeningNeeded => 2,
             TcbStatus::ConfigurationNeeded | TcbStatus::ConfigurationAndSWHardeningNeeded => 3,
             TcbStatus::TDRelaunchAdvised | TcbStatus::TDRelaunchAdvisedConfigurationNeeded => 4,
@@ -130,6 +135,17 @@ pub(crate) struct Claims {
     pub(crate) evaluation_number: Option<u32>,
     pub(crate) crl_numbers: Option<(u32, u32)>,
     pub(crate) tcb: String,
+    /// What only Nitro documents carry.
+    pub(crate) nitro: Option<NitroFields>,
+}
+
+/// What a Nitro document carries besides its registers and user data.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct NitroFields {
+    pub(crate) module_id: String,
+    pub(crate) signed_at: UnixTime,
+    pub(crate) nonce: Option<Vec<u8>>,
+    pub(crate) public_key: Option<Vec<u8>>,
 }
 
 /// Evidence that passed every check of [`crate::verify`]; nothing else can make one.
@@ -179,7 +195,8 @@ impl VerifiedEvidence {
         &self.claims.registers
     }
 
-    /// The chip: SHA-256 of the vendor's name and the chip's own number (PPID or CHIP_ID).
+    /// The chip: SHA-256 of the vendor's name and the chip's own number (PPID or CHIP_ID); for Nitro of the module id, which
+    /// names an instance and one start of an enclave in it, and no chip.
     pub fn chip(&self) -> ChipId {
         self.claims.chip
     }
@@ -187,6 +204,26 @@ impl VerifiedEvidence {
     /// The 64 bytes that the measured code chose.
     pub fn report_data(&self) -> &[u8; 64] {
         &self.claims.report_data
+    }
+
+    /// The nonce that a Nitro document answers, if it answers one.
+    pub fn nonce(&self) -> Option<&[u8]> {
+        self.claims.nitro.as_ref()?.nonce.as_deref()
+    }
+
+    /// The public key that the measured code put into a Nitro document, if any.
+    pub fn document_public_key(&self) -> Option<&[u8]> {
+        self.claims.nitro.as_ref()?.public_key.as_deref()
+    }
+
+    /// The instance and enclave that a Nitro document names.
+    pub fn module_id(&self) -> Option<&str> {
+        self.claims.nitro.as_ref().map(|nitro| nitro.module_id.as_str())
+    }
+
+    /// When a Nitro document was signed, by its host's clock.
+    pub fn signed_at(&self) -> Option<UnixTime> {
+        self.claims.nitro.as_ref().map(|nitro| nitro.signed_at)
     }
 
     /// How current the platform is.
@@ -255,5 +292,13 @@ impl VerifiedEvidence {
     /// [`AttestError::ReportDataMismatch`].
     pub fn require_report_data(&self, expected: &[u8; 64]) -> Result<(), AttestError> {
         if self.claims.report_data == *expected { Ok(()) } else { Err(AttestError::ReportDataMismatch) }
+    }
+
+    /// Checks that the document answers exactly `expected`. Only Nitro documents carry a nonce beside the report data.
+    ///
+    /// # Errors
+    /// [`AttestError::NonceMismatch`], also where there is no nonce.
+    pub fn require_nonce(&self, expected: &[u8]) -> Result<(), AttestError> {
+        if self.nonce() == Some(expected) { Ok(()) } else { Err(AttestError::NonceMismatch) }
     }
 }

@@ -155,9 +155,9 @@ fn class_of(certificate: &Certificate) -> Option<HardwareClass> {
             VendorRoot::AmdMilan => Some(HardwareClass::EpycMilan),
             VendorRoot::AmdGenoa => Some(HardwareClass::EpycGenoa),
             VendorRoot::AmdTurin => Some(HardwareClass::EpycTurin),
-            VendorRoot::IntelSgx => None,
+            VendorRoot::IntelSgx | VendorRoot::AwsNitro | VendorRoot::NvidiaDevice | VendorRoot::NvidiaRim => None,
         },
-        Platform::Nitro => None,
+        Platform::Nitro => Some(HardwareClass::AwsNitro),
     }
 }
 
