@@ -20,6 +20,12 @@ pub struct Index {
     pub version: u32,
     /// What was gathered.
     pub samples: Vec<Entry>,
+    /// Evidence of NVIDIA GPUs that was gathered.
+    #[serde(default)]
+    pub gpus: Vec<FileEntry>,
+    /// NVIDIA's reference manifests that were gathered.
+    #[serde(default)]
+    pub manifests: Vec<FileEntry>,
     /// Names of samples whose source was not at hand.
     #[serde(default)]
     pub absent: Vec<String>,
@@ -45,6 +51,34 @@ pub struct Entry {
     pub source: String,
     /// Licence of the source.
     pub licence: String,
+}
+
+/// The line of a file that needs no other: evidence of GPUs as NVIDIA's tools list it, or a reference manifest.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct FileEntry {
+    /// Short name, as `nvidia-hopper-550`.
+    pub name: String,
+    /// Name on the screen.
+    pub title: String,
+    /// The file.
+    pub file: String,
+    /// The time at which it is judged, `YYYY-MM-DDTHH:MM:SSZ`.
+    pub at: String,
+    /// Where it came from.
+    pub source: String,
+    /// Licence of the source.
+    pub licence: String,
+}
+
+impl FileEntry {
+    /// The time at which it is judged.
+    ///
+    /// # Errors
+    /// [`AttestError::Malformed`] for another form.
+    pub fn judged_at(&self) -> Result<UnixTime, AttestError> {
+        der::parse_time("index of samples", &self.at)
+    }
 }
 
 /// Files with a sample's collateral.

@@ -73,6 +73,24 @@ pub fn sweep(
     Ok(result)
 }
 
+/// Flips the lowest bit of every byte of `bytes`, one at a time; `refused` says whether the result was refused.
+///
+/// For evidence that [`sweep`] does not know: reports of GPUs, reference manifests.
+pub fn flip_each(name: &'static str, bytes: &[u8], mut refused: impl FnMut(Vec<u8>) -> bool) -> Sweep {
+    let mut result = Sweep::default();
+    for offset in 0..bytes.len() {
+        let mut changed = bytes.to_vec();
+        changed[offset] ^= 1;
+        result.tried += 1;
+        if refused(changed) {
+            result.refused += 1;
+        } else {
+            result.accepted.push((name, offset));
+        }
+    }
+    result
+}
+
 /// A run of bytes that some signature covers, or that is one.
 struct Part {
     name: &'static str,

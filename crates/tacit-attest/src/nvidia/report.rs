@@ -35,8 +35,6 @@ const PROTECTED_PCIE: u16 = 21;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct GpuReport {
     pub(crate) nonce: [u8; 32],
-    /// The GPU's own random number.
-    pub(crate) response_nonce: [u8; 32],
     /// Slot i of the reference manifests is block i + 1 of the response.
     pub(crate) slots: Vec<[u8; DIGEST]>,
     pub(crate) driver: DriverVersion,
@@ -76,7 +74,8 @@ impl GpuReport {
         let length = reader.take(3)?;
         let length = usize::from(length[0]) | usize::from(length[1]) << 8 | usize::from(length[2]) << 16;
         let slots = slots(blocks, reader.take(length)?)?;
-        let response_nonce = reader.array()?;
+        // The GPU's own random number: nothing rests on it.
+        reader.take(32)?;
         let length = reader.short()?;
         let opaque = Opaque::parse(reader.take(length.into())?)?;
         reader.take(SIGNATURE)?;
@@ -87,10 +86,9 @@ impl GpuReport {
         nonce.copy_from_slice(&request[4..36]);
         Ok(Self {
             nonce,
-            response_nonce,
             slots,
             driver: opaque.text(DRIVER_VERSION, "driver version")?.parse()?,
-            vbios: VbiosVersion::from_report(opaque.exact(VBIOS_VERSION, "VBIOS version")?),
+            vbios: VbiosVersion::from_report(opaque.exact(VBIOS_VERSION, "VBIOS version")?)?,
             project: opaque.text(PROJECT, "project")?,
             project_sku: opaque.text(PROJECT_SKU, "project SKU")?,
             chip_sku: opaque.text(CHIP_SKU, "chip SKU")?,
@@ -114,6 +112,16 @@ impl GpuReport {
     /// The firmware in the GPU's ROM.
     pub fn vbios(&self) -> VbiosVersion {
         self.vbios
+    }
+
+    /// Whether the GPU says that it is in the mode for several GPUs (protected PCIe), where it says so.
+    pub fn protected_pcie(&self) -> Option<bool> {
+        self.protected_pcie
+    }
+
+    /// SHA-256 of the whole report.
+    pub fn digest(&self) -> &[u8; 32] {
+        &self.digest
     }
 
     /// The measurements: slot 0 first.

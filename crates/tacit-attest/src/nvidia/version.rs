@@ -71,8 +71,11 @@ pub struct VbiosVersion([u8; 5]);
 
 impl VbiosVersion {
     /// From a report's field: a little-endian word with the first four, then the fifth, then padding.
-    pub(crate) fn from_report(field: [u8; 8]) -> Self {
-        Self([field[3], field[2], field[1], field[0], field[4]])
+    pub(crate) fn from_report(field: [u8; 8]) -> Result<Self, AttestError> {
+        let [fourth, third, second, first, fifth, 0, 0, 0] = field else {
+            return Err(AttestError::Malformed { what: "VBIOS version", detail: hex::encode(field) });
+        };
+        Ok(Self([first, second, third, fourth, fifth]))
     }
 }
 
@@ -129,7 +132,8 @@ mod tests {
         for text in ["", "535", "535.", "535.x", "1.2.3.4.5", "535.86.0999999", "+535.86", "535.86 "] {
             assert!(text.parse::<DriverVersion>().is_err(), "{text}");
         }
-        let vbios = VbiosVersion::from_report([0x00, 0x5e, 0x00, 0x96, 0x01, 0, 0, 0]);
+        let vbios = VbiosVersion::from_report([0x00, 0x5e, 0x00, 0x96, 0x01, 0, 0, 0]).unwrap();
+        assert!(VbiosVersion::from_report([0x00, 0x5e, 0x00, 0x96, 0x01, 0, 0, 1]).is_err());
         assert_eq!(vbios.to_string(), "96.00.5E.00.01");
         assert_eq!("96.00.5e.00.01".parse(), Ok(vbios));
         assert!(vbios < "96.00.74.00.01".parse().unwrap());
