@@ -103,7 +103,7 @@ fn kinds_that_do_not_belong_together() {
     let nitro = Evidence::from_json(nitro.as_bytes()).unwrap();
     assert_eq!(
         verify(&nitro, &tdx.collateral, &any_real(), tdx.at),
-        Err(AttestError::Unsupported { what: "platform", found: 4 })
+        Err(AttestError::CollateralMismatch { evidence: "AWS Nitro", collateral: "Intel" })
     );
 }
 
