@@ -1,7 +1,8 @@
 //! Gathers real attestation evidence from packages and vectors into the cache, where tests and demo read it.
 //!
 //! None of it is ever committed. Intel's samples ship inside the crate `dcap-qvl`, an AMD Milan sample inside the crate `sev`;
-//! further AMD samples come from `TACIT_EVIDENCE_DIR` (default `../shared/vectors/evidence`, beside the checkout).
+//! further AMD samples and an AWS Nitro document come from `TACIT_EVIDENCE_DIR` (default `../shared/vectors/evidence`, beside the
+//! checkout). Those of NVIDIA GPUs are in `gpu_evidence.rs`.
 
 use std::env;
 use std::fs;
@@ -10,6 +11,8 @@ use std::process::Command;
 
 use anyhow::{Context as _, Result, bail, ensure};
 use serde_json::{Value, json};
+
+use crate::gpu_evidence;
 
 /// Where a sample's files lie.
 #[derive(Clone, Copy, PartialEq)]
@@ -36,9 +39,10 @@ struct Sample {
 enum Files {
     Intel(&'static str),
     Amd { ask: &'static str, vcek: &'static str },
+    Nitro,
 }
 
-const SAMPLES: [Sample; 8] = [
+const SAMPLES: [Sample; 9] = [
     Sample {
         name: "intel-tdx-v4",
         kind: "tdx",
@@ -119,6 +123,17 @@ const SAMPLES: [Sample; 8] = [
         at: "2026-02-06T12:00:00Z",
         licence: "MIT",
     },
+    Sample {
+        name: "aws-nitro",
+        kind: "nitro",
+        title: "AWS Nitro enclave",
+        origin: Origin::Vectors,
+        document: "nitro/nitro_attestation.bin",
+        collateral: Files::Nitro,
+        // The leaf lives three hours, a document is accepted for five minutes.
+        at: "2025-12-25T13:16:00Z",
+        licence: "Apache-2.0",
+    },
 ];
 
 /// Gathers every sample and writes `index.json` beside them.
@@ -142,9 +157,14 @@ pub fn run(root: &Path) -> Result<()> {
         }
         entries.push(gather(sample, &source, &origin, &target)?);
     }
-    let index = serde_json::to_vec_pretty(&json!({ "version": 1, "samples": entries, "absent": absent }))?;
+    let gpus = gpu_evidence::gather(&vectors, &target, env::var_os("CI").is_some())?;
+    absent.extend(&gpus.absent);
+    let index = serde_json::to_vec_pretty(&json!({
+        "version": 1, "samples": entries, "gpus": gpus.gpus, "manifests": gpus.manifests, "absent": absent,
+    }))?;
     write(&target.join("index.json"), &index)?;
-    eprintln!("evidence: {} samples in {}", entries.len(), target.display());
+    let (gpus, manifests) = (gpus.gpus.len(), gpus.manifests.len());
+    eprintln!("evidence: {} samples, {gpus} of GPUs and {manifests} manifests in {}", entries.len(), target.display());
     Ok(())
 }
 
@@ -189,6 +209,9 @@ fn gather(sample: &Sample, source: &Path, origin: &str, target: &Path) -> Result
     if sample.document.ends_with(".hex") {
         document = unhex(&document).with_context(|| format!("{} is not hex", sample.document))?;
     }
+    if sample.kind == "nitro" {
+        document = cose_sign1(&document).with_context(|| format!("no COSE structure in {}", sample.document))?;
+    }
     let document_file = format!("{}.bin", sample.name);
     write(&target.join(&document_file), &document)?;
 
@@ -200,6 +223,7 @@ fn gather(sample: &Sample, source: &Path, origin: &str, target: &Path) -> Result
     };
     let collateral = match sample.collateral {
         Files::Intel(file) => json!({ "kind": "intel", "file": copy(file, "collateral")? }),
+        Files::Nitro => json!({ "kind": "nitro" }),
         Files::Amd { ask, vcek } => json!({ "kind": "amd", "ask": copy(ask, "ask")?, "vcek": copy(vcek, "vcek")? }),
     };
     Ok(json!({
@@ -214,20 +238,30 @@ fn gather(sample: &Sample, source: &Path, origin: &str, target: &Path) -> Result
     }))
 }
 
-fn read(path: &Path) -> Result<Vec<u8>> {
+/// The Nitro document itself: the sample keeps it inside an envelope of the software that fetched it.
+fn cose_sign1(bytes: &[u8]) -> Option<Vec<u8>> {
+    const HEAD: [u8; 8] = [0x84, 0x44, 0xa1, 0x01, 0x38, 0x22, 0xa0, 0x59];
+    let start = bytes.windows(HEAD.len()).position(|window| window == HEAD)?;
+    let length = bytes.get(start + 8..start + 10)?;
+    let payload = usize::from(length[0]) << 8 | usize::from(length[1]);
+    // Head, length, payload, head of the signature, signature.
+    bytes.get(start..start + 8 + 2 + payload + 2 + 96).map(<[u8]>::to_vec)
+}
+
+pub fn read(path: &Path) -> Result<Vec<u8>> {
     let bytes = fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
     ensure!(!bytes.is_empty() && bytes.len() <= 1024 * 1024, "{} has {} bytes", path.display(), bytes.len());
     Ok(bytes)
 }
 
 /// Writes whole files only: a second run in parallel sees the old one or the new one.
-fn write(path: &Path, bytes: &[u8]) -> Result<()> {
+pub fn write(path: &Path, bytes: &[u8]) -> Result<()> {
     let part = path.with_extension(format!("part-{}", std::process::id()));
     fs::write(&part, bytes).with_context(|| format!("cannot write {}", part.display()))?;
     fs::rename(&part, path).with_context(|| format!("cannot write {}", path.display()))
 }
 
-fn unhex(text: &[u8]) -> Result<Vec<u8>> {
+pub fn unhex(text: &[u8]) -> Result<Vec<u8>> {
     let digits: Vec<u8> = text.iter().copied().filter(|byte| !byte.is_ascii_whitespace()).collect();
     ensure!(digits.len().is_multiple_of(2), "an odd number of digits");
     digits

@@ -2,6 +2,7 @@
 
 mod demo;
 mod evidence;
+mod gpu_evidence;
 mod guests;
 mod install;
 mod peers;

@@ -1,5 +1,6 @@
 //! The one error type of this crate.
 
+use crate::nvidia::GpuError;
 use crate::{HardwareClass, TcbStatus};
 
 /// Why evidence was refused; every check of this crate has a variant of its own.
@@ -317,6 +318,30 @@ pub enum AttestError {
         /// The least accepted.
         minimum: u32,
     },
+    /// The evidence answers another nonce than the one asked for, or none.
+    #[error("the evidence does not answer the nonce that was asked for")]
+    NonceMismatch,
+    /// A dated document is older than the policy allows.
+    #[error("{what} is {age} s old, the policy allows {limit} s")]
+    DocumentTooOld {
+        /// Which document.
+        what: &'static str,
+        /// Its age in seconds.
+        age: u64,
+        /// The limit in seconds.
+        limit: u64,
+    },
+    /// A dated document was signed after the time of judgement.
+    #[error("{what} was signed {seconds} s in the future")]
+    FromTheFuture {
+        /// Which document.
+        what: &'static str,
+        /// By how many seconds.
+        seconds: u64,
+    },
+    /// GPU evidence, refused for this reason.
+    #[error(transparent)]
+    Gpu(#[from] GpuError),
     /// The library that checks the signatures refused for a reason without a name of its own here.
     #[error("refused: {0}")]
     Refused(String),

@@ -26,7 +26,7 @@ pub const MAX_COLLATERAL_PART: usize = 128 * 1024;
 
 /// What the hardware signed: a quote or a report, not yet believed.
 ///
-/// JSON form, version 1: `{"version":1,"kind":"sgx"|"tdx"|"sev-snp","document":<base64>,"eventLog":<text, TDX only>,
+/// JSON form, version 1: `{"version":1,"kind":"sgx"|"tdx"|"sev-snp"|"nitro","document":<base64>,"eventLog":<text, TDX only>,
 /// "bootLog":<base64, TDX only>}`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(into = "EvidenceTwin", try_from = "EvidenceTwin")]
@@ -60,6 +60,14 @@ impl Evidence {
     /// [`AttestError::Oversized`] past [`MAX_DOCUMENT`] bytes.
     pub fn sev_snp(report: Vec<u8>) -> Result<Self, AttestError> {
         Self::new(Platform::SevSnp, report, None)
+    }
+
+    /// An AWS Nitro attestation document (COSE_Sign1) as the security module returns it.
+    ///
+    /// # Errors
+    /// [`AttestError::Oversized`] past [`MAX_DOCUMENT`] bytes.
+    pub fn nitro(document: Vec<u8>) -> Result<Self, AttestError> {
+        Self::new(Platform::Nitro, document, None)
     }
 
     pub(crate) fn new(platform: Platform, document: Vec<u8>, event_log: Option<String>) -> Result<Self, AttestError> {
@@ -98,7 +106,7 @@ impl Evidence {
         self.platform
     }
 
-    /// The quote or report.
+    /// The quote, report or document.
     pub fn document(&self) -> &[u8] {
         &self.document
     }
@@ -129,8 +137,8 @@ impl Evidence {
 
 /// What is needed to check evidence besides its vendor's root: not yet believed either.
 ///
-/// JSON form, version 1: `{"version":1,"kind":"intel",…}` with the members of [`IntelCollateral`] or `{"version":1,"kind":"amd",…}`
-/// with those of [`AmdCollateral`].
+/// JSON form, version 1: `{"version":1,"kind":"intel",…}` with the members of [`IntelCollateral`], `{"version":1,"kind":"amd",…}`
+/// with those of [`AmdCollateral`], or `{"version":1,"kind":"nitro"}`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "lowercase")]
 pub enum Collateral {
@@ -138,6 +146,8 @@ pub enum Collateral {
     Intel(Box<IntelCollateral>),
     /// For SEV-SNP reports.
     Amd(Box<AmdCollateral>),
+    /// For Nitro documents, which carry their certificates.
+    Nitro(NitroCollateral),
 }
 
 impl Collateral {
@@ -158,8 +168,16 @@ impl Collateral {
         match self {
             Self::Intel(_) => "Intel",
             Self::Amd(_) => "AMD",
+            Self::Nitro(_) => "Nitro",
         }
     }
+}
+
+/// Nothing: a Nitro document carries every certificate below the root.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NitroCollateral {
+    version: One,
 }
 
 /// The documents that Intel's provisioning service publishes, byte for byte as it signed them.
@@ -367,7 +385,7 @@ pub(crate) fn bounded(what: &'static str, size: usize, limit: usize) -> Result<(
     if size > limit { Err(AttestError::Oversized { what, size, limit }) } else { Ok(()) }
 }
 
-fn from_json<'a, T: Deserialize<'a>>(what: &'static str, bytes: &'a [u8]) -> Result<T, AttestError> {
+pub(crate) fn from_json<'a, T: Deserialize<'a>>(what: &'static str, bytes: &'a [u8]) -> Result<T, AttestError> {
     bounded(what, bytes.len(), MAX_JSON)?;
     serde_json::from_slice(bytes).map_err(|error| {
         if error.is_eof() {
@@ -379,8 +397,8 @@ fn from_json<'a, T: Deserialize<'a>>(what: &'static str, bytes: &'a [u8]) -> Res
 }
 
 /// A version field that knows only the number 1.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct One;
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct One;
 
 impl Serialize for One {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
@@ -518,7 +536,9 @@ mod tests {
         refuse(r#"{"tcbInfo":{},"signature":"a"}"#);
         refuse(r#"{"tcbInfo":1,"signature":"ab"}"#);
         refuse(r#"{"signature":"ab"}"#);
-        refuse(r#"{"x":{"tcbInfo":{"other":1}},"tcbInfo":{},"signature":"ab"}"#);
+        // The member's name inside another value is not the member.
+        let nested = r#"{"x":{"tcbInfo":{"other":1}},"tcbInfo":{},"signature":"ab"}"#;
+        assert_eq!(IntelCollateral::signed_part(nested, "tcbInfo"), Ok(("{}".to_owned(), vec![0xab])));
         refuse(r#"{"tcbInfo":{},"#);
     }
 
@@ -536,6 +556,10 @@ mod tests {
             r#"{"kind":"amd","version":1,"ask":"AQ==","vcek":"Ag==","crl":"Aw=="}"#
         );
         assert_eq!(Collateral::from_json(&listed.to_json()), Ok(listed));
+        let nitro = Collateral::Nitro(NitroCollateral::default());
+        assert_eq!(String::from_utf8(nitro.to_json()).unwrap(), r#"{"kind":"nitro","version":1}"#);
+        assert_eq!(Collateral::from_json(&nitro.to_json()), Ok(nitro));
+        assert!(Collateral::from_json(br#"{"kind":"nitro","version":1,"more":1}"#).is_err());
         let intel = Collateral::Intel(Box::new(IntelParts { pck_crl: vec![0xab], ..IntelParts::default() }.into()));
         assert_eq!(Collateral::from_json(&intel.to_json()), Ok(intel));
     }

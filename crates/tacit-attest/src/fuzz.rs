@@ -5,16 +5,17 @@
 use tacit_types::UnixTime;
 
 use crate::forecast::{MachineProfile, QeIdentity, TcbInfo};
+use crate::nvidia::{GpuCollateral, GpuEvidence, GpuPolicy, Manifest, TokenKey, verify_gpus};
 use crate::{
-    AmdCollateral, Collateral, Evidence, IntelCollateral, IntelParts, Platform, Policy, Presence, Preset, amd_report,
-    boot_log, der, event_log, intel, revocation, verify,
+    AmdCollateral, Collateral, Evidence, IntelCollateral, IntelParts, NitroCollateral, Platform, Policy, Presence,
+    Preset, amd_report, boot_log, der, event_log, intel, nitro, nvidia, revocation, verify,
 };
 
 /// A parser, as a fuzzer calls it.
 pub type Body = fn(&[u8]);
 
 /// Each parser by name.
-pub const BODIES: [(&str, Body); 13] = [
+pub const BODIES: [(&str, Body); 18] = [
     ("quote", quote),
     ("amd_report", amd_report),
     ("amd_certificate", amd_certificate),
@@ -28,6 +29,11 @@ pub const BODIES: [(&str, Body); 13] = [
     ("policy_json", policy_json),
     ("tcb_info", tcb_info),
     ("machine_profile", machine_profile),
+    ("nitro_document", nitro_document),
+    ("gpu_structures", gpu_structures),
+    ("gpu_manifest", gpu_manifest),
+    ("gpu_evidence", gpu_evidence),
+    ("gpu_collateral", gpu_collateral),
 ];
 
 const NOW: UnixTime = UnixTime(1_790_000_000);
@@ -156,4 +162,43 @@ pub fn tcb_info(bytes: &[u8]) {
 pub fn machine_profile(bytes: &[u8]) {
     let _ = serde_json::from_slice::<MachineProfile>(bytes);
     let _ = MachineProfile::of_certificate("fuzzed", Platform::Tdx, bytes);
+}
+
+/// A Nitro document, its content, and its certificates.
+pub fn nitro_document(bytes: &[u8]) {
+    nitro::parse_hostile(bytes);
+    if let Ok(evidence) = Evidence::nitro(bytes.to_vec()) {
+        let _ = verify(
+            &evidence,
+            &Collateral::Nitro(NitroCollateral::default()),
+            &Policy::preset(Preset::Dev),
+            UnixTime(1_766_668_537),
+        );
+    }
+}
+
+/// A GPU's report, and the XML of a manifest.
+pub fn gpu_structures(bytes: &[u8]) {
+    nvidia::parse_hostile(bytes);
+}
+
+/// A reference manifest, signature and all.
+pub fn gpu_manifest(bytes: &[u8]) {
+    let _ = Manifest::verify(bytes, &Policy::preset(Preset::Dev), UnixTime(1_720_000_000));
+}
+
+/// The JSON of GPU evidence, judged if it can be read.
+pub fn gpu_evidence(bytes: &[u8]) {
+    let policy = Policy::preset(Preset::Dev).with_gpu(GpuPolicy::preset(Preset::Dev));
+    for evidence in [GpuEvidence::from_json(bytes), GpuEvidence::from_evidence_list(bytes)].into_iter().flatten() {
+        let nonce = evidence.items()[0].nonce;
+        let _ = verify_gpus(&evidence, &GpuCollateral::default(), &policy, &nonce, UnixTime(1_720_000_000));
+    }
+}
+
+/// The JSON of GPU collateral, a key set and a policy's demands.
+pub fn gpu_collateral(bytes: &[u8]) {
+    let _ = GpuCollateral::from_json(bytes);
+    let _ = TokenKey::from_jwks("issuer", bytes);
+    let _ = Policy::from_json(bytes);
 }

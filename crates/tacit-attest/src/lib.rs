@@ -4,6 +4,7 @@
 mod amd;
 mod amd_report;
 pub mod boot_log;
+mod cbor;
 mod demands;
 mod der;
 mod diversity;
@@ -13,6 +14,9 @@ mod evidence;
 pub mod forecast;
 pub mod fuzz;
 mod intel;
+mod nitro;
+pub mod nvidia;
+mod path;
 mod policy;
 mod revocation;
 mod root;
@@ -30,7 +34,7 @@ pub use diversity::{Diversity, Member};
 pub use error::{AttestError, PolicyError};
 pub use evidence::{
     AmdCollateral, Collateral, Evidence, IntelCollateral, IntelParts, MAX_BOOT_LOG, MAX_COLLATERAL_PART, MAX_DOCUMENT,
-    MAX_EVENT_LOG, MAX_JSON,
+    MAX_EVENT_LOG, MAX_JSON, NitroCollateral,
 };
 pub use intel::{measurement_of_td, quote_header};
 pub use policy::{ChipPolicy, Grace, Location, MAX_POLICY, Measurements, Policy, Preset, SnpMinimum, TcbPolicy};
@@ -60,9 +64,7 @@ pub fn verify(
             intel::verify(evidence, collateral, policy, now)?
         }
         (Platform::SevSnp, Collateral::Amd(collateral)) => amd::verify(evidence.document(), collateral, policy, now)?,
-        (Platform::Nitro, _) => {
-            return Err(AttestError::Unsupported { what: "platform", found: Platform::Nitro.code().into() });
-        }
+        (Platform::Nitro, Collateral::Nitro(_)) => nitro::verify(evidence.document(), policy, now)?,
         (platform, other) => {
             return Err(AttestError::CollateralMismatch { evidence: platform.name(), collateral: other.name() });
         }

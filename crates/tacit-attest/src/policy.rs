@@ -10,6 +10,7 @@ use crate::amd_report::Tcb;
 use crate::demands::{PckPolicy, Pin, SgxPolicy, SnpPlatformDemand, SnpPolicy, TdxPolicy, is_default};
 use crate::diversity::Diversity;
 use crate::event_log::Event;
+use crate::nvidia::GpuPolicy;
 use crate::root::{ExtraRoot, TrustedRoot, Vendor, VendorRoot};
 use crate::verified::{Claims, Confidence, PlatformDetails};
 use crate::{AttestError, HardwareClass, PolicyError, TcbStatus, VerifiedEvidence};
@@ -32,6 +33,9 @@ pub struct Policy {
     pub name: String,
     /// Most seconds since Intel issued the oldest dated part of the collateral.
     pub max_collateral_age: u64,
+    /// Most seconds since a Nitro document was signed; 300 where a policy does not say.
+    #[serde(default = "five_minutes", skip_serializing_if = "is_five_minutes")]
+    pub max_document_age: u64,
     /// Vendors' roots that are accepted, by name.
     pub roots: Vec<VendorRoot>,
     /// Hardware generations that are refused whatever their state.
@@ -65,6 +69,9 @@ pub struct Policy {
     /// Roots besides the vendors'.
     #[serde(default)]
     pub extra_roots: Vec<ExtraRoot>,
+    /// Demands on NVIDIA GPUs; without them no GPU evidence is accepted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gpu: Option<GpuPolicy>,
 }
 
 /// The code that may run.
@@ -182,8 +189,8 @@ pub enum Preset {
     Dev,
     /// For use: vendors' roots, no EPYC Milan, no missing updates.
     Standard,
-    /// For high value: besides, no SGX, nothing to be hardened or configured, collateral of at most a week, and AMD platforms
-    /// that looked for aliased memory.
+    /// For high value: besides, no SGX, no Nitro (its host is not isolated by hardware that names a chip), nothing to be hardened
+    /// or configured, collateral of at most a week, and AMD platforms that looked for aliased memory.
     High,
 }
 
@@ -217,7 +224,12 @@ impl Policy {
                 ("dev", 400 * DAY, vec![], all)
             }
             Preset::Standard => ("standard", 31 * DAY, vec![HardwareClass::EpycMilan], current),
-            Preset::High => ("high", 7 * DAY, vec![HardwareClass::IntelSgx, HardwareClass::EpycMilan], vec![UpToDate]),
+            Preset::High => (
+                "high",
+                7 * DAY,
+                vec![HardwareClass::IntelSgx, HardwareClass::EpycMilan, HardwareClass::AwsNitro],
+                vec![UpToDate],
+            ),
         };
         // Firmware that does not look for aliased memory lets its host read the guest (BadRAM).
         let snp_platform = if preset == Preset::High { vec![SnpPlatformDemand::AliasCheck] } else { vec![] };
@@ -225,6 +237,7 @@ impl Policy {
             version: VERSION,
             name: name.to_owned(),
             max_collateral_age,
+            max_document_age: five_minutes(),
             roots: VendorRoot::ALL.to_vec(),
             denied_classes,
             measurements: Measurements::Any,
@@ -245,6 +258,7 @@ impl Policy {
             pck: PckPolicy::default(),
             diversity: Diversity::default(),
             extra_roots: vec![],
+            gpu: None,
         }
     }
 
@@ -257,6 +271,12 @@ impl Policy {
     /// The same policy with one more root.
     pub fn with_root(mut self, root: ExtraRoot) -> Self {
         self.extra_roots.push(root);
+        self
+    }
+
+    /// The same policy with demands on GPUs.
+    pub fn with_gpu(mut self, gpu: GpuPolicy) -> Self {
+        self.gpu = Some(gpu);
         self
     }
 
@@ -325,7 +345,8 @@ impl Policy {
         if self.events.iter().any(|(name, payloads)| name.is_empty() || name.len() > 64 || payloads.is_empty()) {
             return refuse("events", "a name has 1 to 64 bytes, and at least one payload must be accepted");
         }
-        self.extra_roots.iter().try_for_each(ExtraRoot::validate)
+        self.extra_roots.iter().try_for_each(ExtraRoot::validate)?;
+        self.gpu.as_ref().map_or(Ok(()), GpuPolicy::validate)
     }
 
     /// The policy's canonical bytes: JSON after RFC 8785.
@@ -434,7 +455,7 @@ impl Policy {
         let platform = &claims.details.platform;
         self.pck.judge(platform)?;
         match platform {
-            PlatformDetails::None => Ok(()),
+            PlatformDetails::None | PlatformDetails::Nitro(_) => Ok(()),
             PlatformDetails::Sgx(details) => self.sgx.judge(details),
             PlatformDetails::Tdx(details) => self.tdx.judge(details),
             PlatformDetails::Snp(details) => {
@@ -501,6 +522,14 @@ impl Policy {
         }
         Ok(())
     }
+}
+
+const fn five_minutes() -> u64 {
+    300
+}
+
+fn is_five_minutes(seconds: &u64) -> bool {
+    *seconds == five_minutes()
 }
 
 fn bounded(size: usize) -> Result<(), PolicyError> {

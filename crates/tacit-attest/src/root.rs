@@ -10,12 +10,18 @@ use crate::{AttestError, PolicyError};
 
 /// Whose evidence format a root signs for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
+#[serde(rename_all = "kebab-case")]
 pub enum Vendor {
     /// SGX and TDX quotes.
     Intel,
     /// SEV-SNP reports.
     Amd,
+    /// Nitro attestation documents.
+    Aws,
+    /// Reports of NVIDIA GPUs.
+    NvidiaDevice,
+    /// Reference manifests (RIM) of NVIDIA drivers and VBIOS.
+    NvidiaRim,
 }
 
 /// A root that its vendor published and that this crate carries.
@@ -30,11 +36,25 @@ pub enum VendorRoot {
     AmdGenoa,
     /// AMD ARK-Turin.
     AmdTurin,
+    /// AWS Nitro Enclaves Root G1.
+    AwsNitro,
+    /// NVIDIA Device Identity CA, under which every GPU's key is certified.
+    NvidiaDevice,
+    /// NVIDIA CoRIM signing Root CA, under which reference manifests are signed.
+    NvidiaRim,
 }
 
 impl VendorRoot {
     /// Every root that this crate carries.
-    pub const ALL: [Self; 4] = [Self::IntelSgx, Self::AmdMilan, Self::AmdGenoa, Self::AmdTurin];
+    pub const ALL: [Self; 7] = [
+        Self::IntelSgx,
+        Self::AmdMilan,
+        Self::AmdGenoa,
+        Self::AmdTurin,
+        Self::AwsNitro,
+        Self::NvidiaDevice,
+        Self::NvidiaRim,
+    ];
 
     /// The name in policies and on the screen.
     pub const fn name(self) -> &'static str {
@@ -43,6 +63,9 @@ impl VendorRoot {
             Self::AmdMilan => "amd-milan",
             Self::AmdGenoa => "amd-genoa",
             Self::AmdTurin => "amd-turin",
+            Self::AwsNitro => "aws-nitro",
+            Self::NvidiaDevice => "nvidia-device",
+            Self::NvidiaRim => "nvidia-rim",
         }
     }
 
@@ -51,6 +74,9 @@ impl VendorRoot {
         match self {
             Self::IntelSgx => Vendor::Intel,
             Self::AmdMilan | Self::AmdGenoa | Self::AmdTurin => Vendor::Amd,
+            Self::AwsNitro => Vendor::Aws,
+            Self::NvidiaDevice => Vendor::NvidiaDevice,
+            Self::NvidiaRim => Vendor::NvidiaRim,
         }
     }
 
@@ -60,6 +86,11 @@ impl VendorRoot {
         let pem = match self {
             // https://certificates.trustedservices.intel.com/Intel_SGX_Provisioning_Certification_RootCA.cer
             Self::IntelSgx => return include_bytes!("../roots/intel-sgx.der").to_vec(),
+            // https://aws-nitro-enclaves.amazonaws.com/AWS_NitroEnclaves_Root-G1.zip
+            Self::AwsNitro => return include_bytes!("../roots/aws-nitro-g1.der").to_vec(),
+            // As NVIDIA's own verifiers carry them: `verifier_device_root.pem` and `verifier_RIM_root.pem`.
+            Self::NvidiaDevice => return include_bytes!("../roots/nvidia-device.der").to_vec(),
+            Self::NvidiaRim => return include_bytes!("../roots/nvidia-rim.der").to_vec(),
             Self::AmdMilan => milan::ARK,
             Self::AmdGenoa => genoa::ARK,
             Self::AmdTurin => turin::ARK,
@@ -159,6 +190,20 @@ mod tests {
             VendorRoot::IntelSgx.id().to_string(),
             "0x44a0196b2b99f889b8e149e95b807a350e7424964399e885a7cbb8ccfab674d3"
         );
+        // As AWS's user guide states it.
+        assert_eq!(
+            VendorRoot::AwsNitro.id().to_string(),
+            "0x641a0321a3e244efe456463195d606317ed7cdcc3c1756e09893f3c68f79bb5b"
+        );
+        // As computed from the files in NVIDIA's verifiers; the device root's serial number stands in NVIDIA's documents too.
+        assert_eq!(
+            VendorRoot::NvidiaDevice.id().to_string(),
+            "0x102bf659d5419614c9d8e6aecebc80454eb26b1df6a769ac720b9a690b167b48"
+        );
+        assert_eq!(
+            VendorRoot::NvidiaRim.id().to_string(),
+            "0x12977b5115acb0381179279fffeb5a8c4d264971ebb32298023a465fa41df5d1"
+        );
         let subjects = VendorRoot::ALL.map(|root| {
             let certificate = der::certificate("root", &root.certificate()).unwrap();
             certificate.tbs_certificate.subject.to_string()
@@ -167,6 +212,9 @@ mod tests {
         assert!(subjects[1].contains("CN=ARK-Milan"), "{}", subjects[1]);
         assert!(subjects[2].contains("CN=ARK-Genoa"), "{}", subjects[2]);
         assert!(subjects[3].contains("CN=ARK-Turin"), "{}", subjects[3]);
+        assert!(subjects[4].contains("CN=aws.nitro-enclaves"), "{}", subjects[4]);
+        assert!(subjects[5].contains("CN=NVIDIA Device Identity CA"), "{}", subjects[5]);
+        assert!(subjects[6].contains("CN=NVIDIA CoRIM signing Root CA"), "{}", subjects[6]);
     }
 
     #[test]

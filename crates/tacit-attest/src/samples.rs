@@ -6,7 +6,7 @@ use serde::Deserialize;
 use tacit_types::UnixTime;
 use tacit_types::eip712::Platform;
 
-use crate::evidence::{AmdCollateral, Collateral, Evidence, IntelCollateral};
+use crate::evidence::{AmdCollateral, Collateral, Evidence, IntelCollateral, NitroCollateral};
 use crate::{AttestError, MAX_JSON, der};
 
 /// Name of the index file, in `${XDG_CACHE_HOME:-~/.cache}/tacit/evidence`.
@@ -20,6 +20,12 @@ pub struct Index {
     pub version: u32,
     /// What was gathered.
     pub samples: Vec<Entry>,
+    /// Evidence of NVIDIA GPUs that was gathered.
+    #[serde(default)]
+    pub gpus: Vec<FileEntry>,
+    /// NVIDIA's reference manifests that were gathered.
+    #[serde(default)]
+    pub manifests: Vec<FileEntry>,
     /// Names of samples whose source was not at hand.
     #[serde(default)]
     pub absent: Vec<String>,
@@ -47,6 +53,34 @@ pub struct Entry {
     pub licence: String,
 }
 
+/// The line of a file that needs no other: evidence of GPUs as NVIDIA's tools list it, or a reference manifest.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct FileEntry {
+    /// Short name, as `nvidia-hopper-550`.
+    pub name: String,
+    /// Name on the screen.
+    pub title: String,
+    /// The file.
+    pub file: String,
+    /// The time at which it is judged, `YYYY-MM-DDTHH:MM:SSZ`.
+    pub at: String,
+    /// Where it came from.
+    pub source: String,
+    /// Licence of the source.
+    pub licence: String,
+}
+
+impl FileEntry {
+    /// The time at which it is judged.
+    ///
+    /// # Errors
+    /// [`AttestError::Malformed`] for another form.
+    pub fn judged_at(&self) -> Result<UnixTime, AttestError> {
+        der::parse_time("index of samples", &self.at)
+    }
+}
+
 /// Files with a sample's collateral.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(tag = "kind", rename_all = "lowercase", deny_unknown_fields)]
@@ -63,6 +97,8 @@ pub enum CollateralFiles {
         /// File of the VCEK certificate.
         vcek: String,
     },
+    /// None: the document carries its certificates.
+    Nitro,
 }
 
 /// Real evidence with all that is needed to judge it.
@@ -111,6 +147,7 @@ impl Entry {
                 let (ask, vcek) = (one_certificate(read(ask)?)?, one_certificate(read(vcek)?)?);
                 Collateral::Amd(Box::new(AmdCollateral::new(ask, vcek)))
             }
+            CollateralFiles::Nitro => Collateral::Nitro(NitroCollateral::default()),
         };
         Ok(Sample {
             name: self.name.clone(),

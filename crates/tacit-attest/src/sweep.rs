@@ -73,6 +73,24 @@ pub fn sweep(
     Ok(result)
 }
 
+/// Flips the lowest bit of every byte of `bytes`, one at a time; `refused` says whether the result was refused.
+///
+/// For evidence that [`sweep`] does not know: reports of GPUs, reference manifests.
+pub fn flip_each(name: &'static str, bytes: &[u8], mut refused: impl FnMut(Vec<u8>) -> bool) -> Sweep {
+    let mut result = Sweep::default();
+    for offset in 0..bytes.len() {
+        let mut changed = bytes.to_vec();
+        changed[offset] ^= 1;
+        result.tried += 1;
+        if refused(changed) {
+            result.refused += 1;
+        } else {
+            result.accepted.push((name, offset));
+        }
+    }
+    result
+}
+
 /// A run of bytes that some signature covers, or that is one.
 struct Part {
     name: &'static str,
@@ -113,6 +131,7 @@ fn parts(evidence: &Evidence, collateral: &Collateral, scope: Scope) -> Result<V
         return Ok(parts);
     }
     match collateral {
+        Collateral::Nitro(_) => {}
         Collateral::Amd(amd) => {
             parts.push(Part { name: "VCEK certificate", place: Place::Vcek });
             parts.push(Part { name: "ASK certificate", place: Place::Ask });
@@ -150,6 +169,10 @@ fn document_ranges(evidence: &Evidence) -> Result<Vec<(&'static str, Range<usize
             ("report", 0..amd_report::SIGNED),
             ("report signature", amd_report::SIGNED..amd_report::REPORT),
         ]);
+    }
+    if evidence.platform() == Platform::Nitro {
+        // One COSE structure, certificates included: no byte of it is free.
+        return Ok(vec![("Nitro document", 0..evidence.document().len())]);
     }
     let quote = intel::parse_quote(evidence.platform(), evidence.document())?;
     let signed = quote.signed_length();

@@ -27,6 +27,8 @@ pub enum HardwareClass {
     EpycGenoa,
     /// Fifth generation AMD EPYC.
     EpycTurin,
+    /// AWS Nitro enclaves: the host's isolation is AWS's own, and no chip is named.
+    AwsNitro,
 }
 
 impl fmt::Display for HardwareClass {
@@ -37,6 +39,7 @@ impl fmt::Display for HardwareClass {
             Self::EpycMilan => "EPYC Milan",
             Self::EpycGenoa => "EPYC Genoa",
             Self::EpycTurin => "EPYC Turin",
+            Self::AwsNitro => "AWS Nitro",
         })
     }
 }
@@ -46,6 +49,7 @@ impl fmt::Display for HardwareClass {
 /// AMD publishes no such verdict. There `UpToDate` means that the platform reports the firmware that it has committed to, and
 /// that the guest was started on it; `TDRelaunchAdvised` that the guest was started on older firmware; `OutOfDate` that the
 /// platform reports less than it has committed to.
+/// AWS publishes nothing of the kind and patches its hosts itself: `UpToDate` says there only that nothing is known to be missing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum TcbStatus {
     /// Nothing known is missing.
@@ -79,14 +83,15 @@ pub struct Confidence(u8);
 
 impl Confidence {
     /// 1: up to date, no advisory. 2: up to date with advisories, or software hardening needed.
-    /// 3: configuration needed, or evidence that names no chip. 4: relaunch advised. 5: out of date, or EPYC Milan.
+    /// 3: configuration needed, or evidence that names no chip. 4: relaunch advised. 5: out of date, or EPYC Milan. Nitro is never
+    /// better than 2: nothing states its patch level.
     pub(crate) fn rate(status: TcbStatus, advisories: &[String], class: HardwareClass, names_chip: bool) -> Self {
         if class == HardwareClass::EpycMilan {
             return Self(5);
         }
         let least = if names_chip { 1 } else { 3 };
         let level = match status {
-            TcbStatus::UpToDate if advisories.is_empty() => 1,
+            TcbStatus::UpToDate if advisories.is_empty() && class != HardwareClass::AwsNitro => 1,
             TcbStatus::UpToDate | TcbStatus::SWHardeningNeeded => 2,
             TcbStatus::ConfigurationNeeded | TcbStatus::ConfigurationAndSWHardeningNeeded => 3,
             TcbStatus::TDRelaunchAdvised | TcbStatus::TDRelaunchAdvisedConfigurationNeeded => 4,
@@ -170,6 +175,7 @@ pub(crate) enum PlatformDetails {
     Sgx(Box<SgxDetails>),
     Tdx(Box<TdxDetails>),
     Snp(Box<SnpDetails>),
+    Nitro(Box<NitroFields>),
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -219,6 +225,15 @@ pub(crate) struct SnpDetails {
     pub(crate) provider: Option<String>,
     /// Seconds since AMD made the revocation list, if there is one.
     pub(crate) crl_age: Option<u64>,
+}
+
+/// What a Nitro document carries besides its registers and user data.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct NitroFields {
+    pub(crate) module_id: String,
+    pub(crate) signed_at: UnixTime,
+    pub(crate) nonce: Option<Vec<u8>>,
+    pub(crate) public_key: Option<Vec<u8>>,
 }
 
 /// Evidence that passed every check of [`crate::verify`]; nothing else can make one.
@@ -271,6 +286,7 @@ impl VerifiedEvidence {
 
     /// The chip: SHA-256 of the vendor's name and the chip's own number (PPID or CHIP_ID). Where the evidence names no chip, its
     /// provider in the chip's place: see [`VerifiedEvidence::names_chip`].
+    /// For Nitro it is made of the module id, which names an instance and one start of an enclave in it.
     pub fn chip(&self) -> ChipId {
         self.claims.chip
     }
@@ -278,6 +294,33 @@ impl VerifiedEvidence {
     /// The 64 bytes that the measured code chose.
     pub fn report_data(&self) -> &[u8; 64] {
         &self.claims.report_data
+    }
+
+    fn nitro(&self) -> Option<&NitroFields> {
+        match &self.claims.details.platform {
+            PlatformDetails::Nitro(fields) => Some(fields),
+            _ => None,
+        }
+    }
+
+    /// The nonce that a Nitro document answers, if it answers one.
+    pub fn nonce(&self) -> Option<&[u8]> {
+        self.nitro()?.nonce.as_deref()
+    }
+
+    /// The public key that the measured code put into a Nitro document, if any.
+    pub fn document_public_key(&self) -> Option<&[u8]> {
+        self.nitro()?.public_key.as_deref()
+    }
+
+    /// The instance and enclave that a Nitro document names.
+    pub fn module_id(&self) -> Option<&str> {
+        self.nitro().map(|nitro| nitro.module_id.as_str())
+    }
+
+    /// When a Nitro document was signed, by its host's clock.
+    pub fn signed_at(&self) -> Option<UnixTime> {
+        self.nitro().map(|nitro| nitro.signed_at)
     }
 
     /// How current the platform is.
@@ -320,9 +363,10 @@ impl VerifiedEvidence {
         self.claims.crl_numbers
     }
 
-    /// False if a cloud provider's key signed (AMD VLEK): some machine of that provider did, and nothing says which.
+    /// False if a cloud provider's key signed (AMD VLEK) or the platform names no chip (Nitro): some machine of that provider did,
+    /// and nothing says which.
     pub fn names_chip(&self) -> bool {
-        self.provider().is_none()
+        self.provider().is_none() && self.nitro().is_none()
     }
 
     /// The cloud provider whose key signed, if it was not the chip's own.
@@ -380,5 +424,13 @@ impl VerifiedEvidence {
     /// [`AttestError::ReportDataMismatch`].
     pub fn require_report_data(&self, expected: &[u8; 64]) -> Result<(), AttestError> {
         if self.claims.report_data == *expected { Ok(()) } else { Err(AttestError::ReportDataMismatch) }
+    }
+
+    /// Checks that the document answers exactly `expected`. Only Nitro documents carry a nonce beside the report data.
+    ///
+    /// # Errors
+    /// [`AttestError::NonceMismatch`], also where there is no nonce.
+    pub fn require_nonce(&self, expected: &[u8]) -> Result<(), AttestError> {
+        if self.nonce() == Some(expected) { Ok(()) } else { Err(AttestError::NonceMismatch) }
     }
 }

@@ -101,6 +101,7 @@ impl Collateral {
                 list(&intel.pck_crl),
             ],
             Self::Amd(amd) => vec![amd.crl.as_deref().and_then(list)],
+            Self::Nitro(_) => vec![],
         };
         dates.into_iter().flatten().min()
     }

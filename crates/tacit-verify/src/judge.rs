@@ -70,7 +70,7 @@ pub(crate) fn judge_evidence(
 }
 
 /// The vendors' roots by id, computed once.
-static VENDOR_ROOTS: LazyLock<[(VendorRoot, RootId); 4]> =
+static VENDOR_ROOTS: LazyLock<[(VendorRoot, RootId); 7]> =
     LazyLock::new(|| VendorRoot::ALL.map(|root| (root, root.id())));
 
 fn vendor_root(id: RootId) -> Option<VendorRoot> {
@@ -159,9 +159,9 @@ fn class_of(certificate: &Certificate) -> Option<HardwareClass> {
             VendorRoot::AmdMilan => Some(HardwareClass::EpycMilan),
             VendorRoot::AmdGenoa => Some(HardwareClass::EpycGenoa),
             VendorRoot::AmdTurin => Some(HardwareClass::EpycTurin),
-            VendorRoot::IntelSgx => None,
+            VendorRoot::IntelSgx | VendorRoot::AwsNitro | VendorRoot::NvidiaDevice | VendorRoot::NvidiaRim => None,
         },
-        Platform::Nitro => None,
+        Platform::Nitro => Some(HardwareClass::AwsNitro),
     }
 }
 

@@ -74,6 +74,8 @@ pub enum StepName {
     Evidence,
     /// The keyset that evidence is for.
     Keyset,
+    /// The evidence of GPUs.
+    Gpus,
 }
 
 impl StepName {
@@ -94,6 +96,7 @@ impl StepName {
             Self::Time => "time",
             Self::Evidence => "evidence",
             Self::Keyset => "keyset",
+            Self::Gpus => "gpus",
         }
     }
 
@@ -116,6 +119,7 @@ impl StepName {
             Self::Log => "the receipt stands in the worker's append-only log",
             Self::Time => "the certificate was valid when the receipt was made",
             Self::Evidence => "the hardware itself vouches for code and keys, without the gatekeepers' word",
+            Self::Gpus => "GPUs of the vendor's with this firmware answered the nonce",
             Self::Keyset => "the evidence was made for exactly these keys, and for the nonce if one is given",
         }
     }
@@ -135,6 +139,7 @@ impl StepName {
             Self::Log => "that the same checkpoint is shown to everybody",
             Self::Time => "the moment to better than the clocks of the worker and the quorum",
             Self::Evidence => "that the chip's key was not stolen",
+            Self::Gpus => "that they sit in the machine that shows them: evidence of GPUs can be relayed",
             Self::Keyset => "that the keys never left the machine: that is what the measured code must see to",
         }
     }

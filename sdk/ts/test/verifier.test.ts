@@ -69,15 +69,16 @@ interface Sample {
   readonly name: string;
   readonly file: string;
   readonly at: string;
-  readonly collateral: Readonly<Record<string, string>>;
+  readonly collateral?: Readonly<Record<string, string>>;
 }
 
 test("every real sample is judged alike by the command line, byte for byte", () => {
   const folder = join(process.env["XDG_CACHE_HOME"] ?? join(homedir(), ".cache"), "tacit/evidence");
-  const { samples } = JSON.parse(readFileSync(join(folder, "index.json"), "utf8")) as { samples: readonly Sample[] };
-  assert.ok(samples.length > 0);
-  for (const sample of samples) {
-    const beside = Object.entries(sample.collateral).filter(([member]) => member !== "kind");
+  const index = readFileSync(join(folder, "index.json"), "utf8");
+  const { samples, gpus } = JSON.parse(index) as { samples: readonly Sample[]; gpus: readonly Sample[] };
+  assert.ok(samples.length > 0 && gpus.length > 0);
+  for (const sample of [...samples, ...gpus]) {
+    const beside = Object.entries(sample.collateral ?? {}).filter(([member]) => member !== "kind");
     const files = beside.map(([, name]) => join(folder, name));
     const question: Question = {
       file: read(join(folder, sample.file)),

@@ -11,8 +11,8 @@ fn directory() -> PathBuf {
     cache.join("tacit/evidence")
 }
 
-/// Every sample that was gathered; panics where none was.
-pub fn samples() -> Vec<Sample> {
+/// What was gathered; panics where nothing was.
+pub fn index() -> Index {
     let directory = directory();
     let index = std::fs::read(directory.join(INDEX)).unwrap_or_else(|error| {
         panic!("no real evidence in {} ({error}): run `make evidence` first", directory.display())
@@ -21,12 +21,18 @@ pub fn samples() -> Vec<Sample> {
     for name in &index.absent {
         println!("skipped: {name}: evidence vectors not present");
     }
-    let read = |file: &str| {
-        Ok::<_, AttestError>(
-            std::fs::read(directory.join(file)).unwrap_or_else(|error| panic!("{file} ({error}): run `make evidence`")),
-        )
-    };
-    index.samples.iter().map(|entry| entry.load(read).unwrap()).collect()
+    index
+}
+
+/// The content of a file that was gathered.
+pub fn read(file: &str) -> Vec<u8> {
+    std::fs::read(directory().join(file)).unwrap_or_else(|error| panic!("{file} ({error}): run `make evidence`"))
+}
+
+/// Every sample that was gathered; panics where none was.
+pub fn samples() -> Vec<Sample> {
+    let read = |file: &str| Ok::<_, AttestError>(read(file));
+    index().samples.iter().map(|entry| entry.load(read).unwrap()).collect()
 }
 
 /// The sample of that name; `None` only where its source was not at hand when the evidence was gathered.

@@ -15,7 +15,8 @@ fn evidence(platform: Platform, document: Vec<u8>) -> Evidence {
     match platform {
         Platform::Sgx => Evidence::sgx(document),
         Platform::Tdx => Evidence::tdx(document, None),
-        _ => Evidence::sev_snp(document),
+        Platform::Nitro => Evidence::nitro(document),
+        Platform::SevSnp => Evidence::sev_snp(document),
     }
     .unwrap()
 }
@@ -39,7 +40,8 @@ fn no_beginning_of_a_document_is_accepted() {
 
 #[test]
 fn lengths_inside_a_quote_are_not_believed() {
-    for sample in samples().into_iter().filter(|sample| sample.evidence.platform() != Platform::SevSnp) {
+    let is_quote = |sample: &Sample| matches!(sample.evidence.platform(), Platform::Sgx | Platform::Tdx);
+    for sample in samples().into_iter().filter(is_quote) {
         let document = sample.evidence.document();
         // Up to the certificates, which no signature of the quote covers: with a chain in the collateral nobody reads them.
         let certificates = document.windows(10).position(|window| window == b"-----BEGIN").unwrap();
@@ -58,13 +60,15 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(256))]
 
     #[test]
-    fn random_bytes_are_no_evidence(bytes in proptest::collection::vec(any::<u8>(), 0..3000), kind in 0..3usize) {
-        let platform = [Platform::Sgx, Platform::Tdx, Platform::SevSnp][kind];
+    fn random_bytes_are_no_evidence(bytes in proptest::collection::vec(any::<u8>(), 0..3000), kind in 0..4usize) {
+        let platform = [Platform::Sgx, Platform::Tdx, Platform::SevSnp, Platform::Nitro][kind];
         let evidence = evidence(platform, bytes.clone());
         let intel = Collateral::Intel(Box::new(IntelParts::default().into()));
         let amd = Collateral::Amd(Box::new(AmdCollateral::new(bytes.clone(), bytes.clone())));
         prop_assert!(verify(&evidence, &intel, &policy(), UnixTime(0)).is_err());
         prop_assert!(verify(&evidence, &amd, &policy(), UnixTime(0)).is_err());
+        let nitro = Collateral::Nitro(NitroCollateral::default());
+        prop_assert!(verify(&evidence, &nitro, &policy(), UnixTime(0)).is_err());
         prop_assert!(Evidence::from_json(&bytes).is_err());
         prop_assert!(Collateral::from_json(&bytes).is_err());
         prop_assert!(Policy::from_json(&bytes).is_err());
@@ -93,7 +97,11 @@ proptest! {
         let sample = &samples[which.index(samples.len())];
         let mut document = sample.evidence.document().to_vec();
         // The signed report at the start: no change there may pass.
-        let signed = if sample.evidence.platform() == Platform::SevSnp { 0x2a0 } else { 432 };
+        let signed = match sample.evidence.platform() {
+            Platform::SevSnp => 0x2a0,
+            Platform::Sgx | Platform::Tdx => 432,
+            Platform::Nitro => document.len(),
+        };
         for (at, value) in seed.into_iter().zip(values) {
             document[usize::from(at) % signed] ^= value;
         }

@@ -1,6 +1,7 @@
 //! Collateral from the files that stand beside raw evidence, whatever form each has.
 
-use tacit_attest::{AmdCollateral, Collateral, Evidence, IntelCollateral, Platform};
+use tacit_attest::nvidia::GpuCollateral;
+use tacit_attest::{AmdCollateral, Collateral, Evidence, IntelCollateral, NitroCollateral, Platform};
 
 use crate::VerifyError;
 
@@ -12,6 +13,10 @@ pub(super) fn assemble(evidence: &Evidence, files: &[&[u8]]) -> Result<Option<Co
     if files.len() > MOST {
         return Err(VerifyError::Unreadable(format!("more than {MOST} files of collateral")));
     }
+    if evidence.platform() == Platform::Nitro && files.is_empty() {
+        // The document carries its certificates.
+        return Ok(Some(Collateral::Nitro(NitroCollateral::default())));
+    }
     let [first, ..] = files else { return Ok(None) };
     if let [file] = files
         && file.trim_ascii_start().starts_with(b"{")
@@ -21,8 +26,27 @@ pub(super) fn assemble(evidence: &Evidence, files: &[&[u8]]) -> Result<Option<Co
     match evidence.platform() {
         Platform::Sgx | Platform::Tdx => json(first).map(Some),
         Platform::SevSnp => Ok(Some(Collateral::Amd(Box::new(AmdCollateral::from_files(files)?)))),
-        Platform::Nitro => Ok(None),
+        Platform::Nitro => Err(VerifyError::Unreadable("a Nitro document needs no collateral".to_owned())),
     }
+}
+
+/// What vouches for GPUs: reference manifests (XML), a token, or both in our own form.
+pub(super) fn assemble_gpus(files: &[&[u8]]) -> Result<GpuCollateral, VerifyError> {
+    if files.len() > MOST {
+        return Err(VerifyError::Unreadable(format!("more than {MOST} files of collateral")));
+    }
+    let (mut manifests, mut token) = (Vec::new(), None);
+    for file in files {
+        match file.trim_ascii_start().first() {
+            Some(b'{') => return Ok(GpuCollateral::from_json(file)?),
+            Some(b'[') => {
+                let text = std::str::from_utf8(file).map_err(|error| VerifyError::Unreadable(error.to_string()))?;
+                token = Some(text.to_owned());
+            }
+            _ => manifests.push(file.to_vec()),
+        }
+    }
+    Ok(GpuCollateral::new(manifests, token))
 }
 
 /// Our own form, or the one that DCAP tools write.

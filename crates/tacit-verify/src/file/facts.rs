@@ -6,6 +6,7 @@ use serde::Serialize;
 use serde::ser::{SerializeMap, Serializer};
 use serde_json::{Value, json};
 use tacit_attest::VerifiedEvidence;
+use tacit_attest::nvidia::{VerifiedGpus, Voucher};
 use tacit_types::{Digest, eip712::Certificate};
 
 /// What was looked at: its kind, and what it says.
@@ -60,6 +61,28 @@ impl Subject {
         subject
     }
 
+    pub(super) fn of_gpus(kind: &'static str, verified: &VerifiedGpus, nonce: [u8; 32], asked: bool) -> Self {
+        let mut subject = Self::new(kind);
+        subject.say("architecture", verified.architecture().to_string());
+        subject.say("simulated", verified.simulated());
+        let gpus = verified.gpus().map(|gpu| {
+            let report = gpu.report();
+            let text = format!("{} driver {} vbios {}", gpu.id(), report.driver(), report.vbios());
+            json!({ "name": gpu.model(), "payload": text })
+        });
+        subject.say("gpus", gpus.collect::<Vec<Value>>());
+        let voucher = match verified.voucher() {
+            None => "nobody: what runs on them is not judged by this policy",
+            Some(Voucher::Manifest) => "the vendor's reference manifests",
+            Some(Voucher::Token) => "an attestation service's token",
+        };
+        subject.say("vouchedBy", voucher);
+        subject.say("nonce", hex::encode(nonce));
+        subject.say("nonceIsYours", asked);
+        subject.say("expires", verified.expires().to_string());
+        subject
+    }
+
     pub(super) fn of_evidence(kind: &'static str, verified: &VerifiedEvidence, nonce: Option<bool>) -> Self {
         let mut subject = Self::new(kind);
         subject.say("platform", verified.platform().name());
@@ -89,7 +112,7 @@ impl Subject {
         }
         subject.say("reportData", hex::encode(verified.report_data()));
         if let Some(nonce) = nonce {
-            subject.say("reportDataHoldsNonce", nonce);
+            subject.say("holdsNonce", nonce);
         }
         subject.say("collateralTime", verified.collateral_time().to_string());
         subject.say("collateralExpires", verified.collateral_expires().to_string());
@@ -97,9 +120,9 @@ impl Subject {
     }
 }
 
-/// Whether the report data holds the nonce as it is, at either half.
+/// Whether the evidence holds the nonce as it is: a Nitro document in its own field, others in either half of the report data.
 pub(super) fn names_nonce(verified: &VerifiedEvidence, nonce: Digest) -> bool {
-    verified.report_data().chunks(32).any(|half| half == nonce.as_ref())
+    verified.nonce() == Some(nonce.as_ref()) || verified.report_data().chunks(32).any(|half| half == nonce.as_ref())
 }
 
 impl std::fmt::Display for Subject {

@@ -4,6 +4,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use serde::Deserialize;
 use serde_json::Value;
+use tacit_attest::nvidia::GpuEvidence;
 use tacit_attest::{Collateral, Evidence, quote_header};
 use tacit_types::keyset::{Keyset, report_data};
 use tacit_types::{Digest, KeysetDigest, UnixTime};
@@ -15,6 +16,9 @@ use crate::{CertifiedWorker, VerifyError};
 /// Bytes of an AMD report.
 const AMD_REPORT: usize = 1184;
 
+/// How a Nitro document begins: an array of four whose first part is the protected header `{1: -35}`.
+const COSE_ES384: [u8; 6] = [0x84, 0x44, 0xa1, 0x01, 0x38, 0x22];
+
 /// What was recognised; nothing of it is believed yet.
 pub(super) enum Recognised {
     /// A receipt bundle.
@@ -23,6 +27,8 @@ pub(super) enum Recognised {
     Worker(Box<CertifiedWorker>),
     /// Evidence, with collateral if the file carries it.
     Evidence(Evidence, Option<Collateral>),
+    /// What the GPUs of one machine signed.
+    Gpus(GpuEvidence),
     /// A keyset with the evidence that names it (ACI attestation report).
     KeysetReport(Box<KeysetReport>),
 }
@@ -34,6 +40,7 @@ impl Recognised {
             Self::Bundle => "receipt bundle",
             Self::Worker(_) => "worker certificate",
             Self::KeysetReport(_) => "keyset report",
+            Self::Gpus(_) => "NVIDIA GPU evidence",
             Self::Evidence(evidence, _) => match (evidence.platform(), quote_header(evidence.document())) {
                 (tacit_attest::Platform::Sgx, _) => "Intel SGX quote, version 3",
                 (tacit_attest::Platform::Tdx, Ok((5, _))) => "Intel TDX quote, version 5",
@@ -52,6 +59,7 @@ pub(super) fn recognise(bytes: &[u8]) -> Result<Recognised, VerifyError> {
     }
     match bytes.trim_ascii_start().first() {
         Some(b'{') => recognise_json(bytes),
+        Some(b'[') => Ok(Recognised::Gpus(GpuEvidence::from_evidence_list(bytes)?)),
         _ => recognise_raw(bytes).or_else(|error| match decode_text(bytes) {
             Some(decoded) => recognise_raw(&decoded),
             None => Err(error),
@@ -73,6 +81,9 @@ fn recognise_json(bytes: &[u8]) -> Result<Recognised, VerifyError> {
     if has("certificate") {
         return Ok(Recognised::Worker(Box::new(serde_json::from_value(value).map_err(unreadable)?)));
     }
+    if has("evidenceList") {
+        return Ok(Recognised::Gpus(GpuEvidence::from_json(bytes)?));
+    }
     if has("document") {
         return Ok(Recognised::Evidence(Evidence::from_json(bytes)?, None));
     }
@@ -92,6 +103,8 @@ fn recognise_raw(bytes: &[u8]) -> Result<Recognised, VerifyError> {
         }
         Ok((3, 0)) => Evidence::sgx(bytes.to_vec())?,
         Ok((4 | 5, 0x81)) => Evidence::tdx(bytes.to_vec(), None)?,
+        // A COSE_Sign1 structure whose protected header says ES384.
+        _ if bytes.starts_with(&COSE_ES384) => Evidence::nitro(bytes.to_vec())?,
         _ => return Err(unknown()),
     };
     Ok(Recognised::Evidence(evidence, None))
@@ -209,6 +222,7 @@ mod tests {
         let mut report = vec![0; AMD_REPORT];
         report[0] = 3;
         assert_eq!(name(&report), Some("AMD SEV-SNP report"));
+        assert_eq!(name(&[&COSE_ES384[..], &[0xa0]].concat()), Some("AWS Nitro document"));
         assert_eq!(name(br#"{"receipt":{},"evidence":{"evidence":{},"collateral":{}}}"#), Some("receipt bundle"));
         let evidence = Evidence::tdx(vec![4, 0], None).unwrap().to_json();
         assert_eq!(name(&evidence), Some("Intel TDX quote, version 4"));

@@ -4,7 +4,8 @@ mod collateral;
 mod facts;
 mod kind;
 
-use tacit_attest::{Evidence, Seen, VerifiedEvidence, verify_seen};
+use tacit_attest::nvidia::{GpuEvidence, GpuPolicy, VerifiedGpus, verify_gpus};
+use tacit_attest::{Evidence, Policy, Seen, VerifiedEvidence, verify_seen};
 use tacit_types::{Digest, UnixTime};
 
 pub use facts::{Fact, Subject};
@@ -85,6 +86,7 @@ impl Inspection<'_> {
                 let steps = Steps::default();
                 self.judge_evidence(steps, kind, &evidence, carried, &mut outcome);
             }
+            Recognised::Gpus(gpus) => self.judge_gpus(kind, &gpus, &mut outcome),
             Recognised::KeysetReport(report) => self.judge_keyset_report(kind, &report, &mut outcome),
         }
         outcome
@@ -108,6 +110,37 @@ impl Inspection<'_> {
             outcome.report.steps.splice(0..1, steps.report(true).steps);
             outcome.report.verdict = crate::Verdict::Refused;
         }
+    }
+
+    /// A preset says nothing of GPUs until somebody asks for them: whoever shows their evidence does.
+    fn gpu_policy(&self) -> Policy {
+        let policy = self.judge.policy_for(None);
+        match &self.judge {
+            Judge::Preset(preset) => policy.with_gpu(GpuPolicy::preset(*preset)),
+            Judge::Policy(_) => policy,
+        }
+    }
+
+    fn judge_gpus(self, kind: &'static str, evidence: &GpuEvidence, outcome: &mut Inspected) {
+        let at = self.at.unwrap_or(self.now);
+        // Without the asker's nonce the evidence is judged for the nonce that it says: it may be an old answer.
+        let nonce = self.nonce.map_or(evidence.items()[0].nonce, tacit_types::Digest::into_bytes);
+        let judge = || -> Result<VerifiedGpus, VerifyError> {
+            let collateral = collateral::assemble_gpus(&self.collateral)?;
+            Ok(verify_gpus(evidence, &collateral, &self.gpu_policy(), &nonce, at)?)
+        };
+        let mut steps = Steps::default();
+        let found = steps.record(StepName::Gpus, judge());
+        outcome.report = steps.report(true);
+        let mut subject = Subject::new(kind);
+        if let Some(found) = &found {
+            subject = Subject::of_gpus(kind, found, nonce, self.nonce.is_some());
+            outcome.report.root = found.gpus().next().map(|gpu| gpu.root_name().to_owned());
+            let live = self.now <= found.expires() && at <= self.now;
+            outcome.report.time = Some(if live { TimeProof::Live } else { TimeProof::Unproven });
+            outcome.collateral_expires = Some(found.expires());
+        }
+        outcome.report.subject = Some(subject);
     }
 
     /// Judges raw evidence behind the steps that were taken before.
@@ -134,9 +167,7 @@ impl Inspection<'_> {
         };
         let found = steps.record(StepName::Evidence, result);
         let bound = match (&found, self.nonce) {
-            (Some((verified, _)), Some(nonce)) if evidence.platform() != tacit_attest::Platform::Nitro => {
-                Some(facts::names_nonce(verified, nonce))
-            }
+            (Some((verified, _)), Some(nonce)) => Some(facts::names_nonce(verified, nonce)),
             _ => None,
         };
         outcome.report = steps.report(true);

@@ -369,6 +369,7 @@ impl Corpus {
                     self.add("amd_certificate", collateral.ask.clone());
                     self.add("machine_profile", collateral.vcek.clone());
                 }
+                Collateral::Nitro(_) => self.add("nitro_document", document),
                 #[allow(unreachable_patterns)]
                 _ => self.binary.push(document),
             }
