@@ -209,7 +209,7 @@ impl Serial {
                 next = receiver.try_recv().ok();
             }
         }
-        self.close(round).await
+        self.close(round).await.map(drop)
     }
 
     fn round(&self) -> Round {
@@ -288,17 +288,26 @@ impl Serial {
                 (ended, Vec::new())
             }
             Work::SetSecrets(secrets) => (self.set_secrets(round, &admitted, secrets, keep_until), Vec::new()),
-            Work::Run => {
-                let ran = self.run_method(round, &admitted, time).await?;
-                self.keep(round, &admitted, ran, time, keep_until)
-            }
+            Work::Run => match self.run_method(round, &admitted, time).await? {
+                Ok(ran) => self.keep(round, &admitted, ran, time, keep_until),
+                Err(problem) => {
+                    refuse(reply, problem);
+                    return Ok(());
+                }
+            },
         };
         round.entries.push(Entry { request: admitted.request, ended, time, repeated: false, publications, reply });
         Ok(())
     }
 
-    /// Runs the method; if that takes a while, calls that are finished are committed meanwhile.
-    async fn run_method(&mut self, round: &mut Round, admitted: &Admitted, time: UnixTime) -> Result<Ran, Problem> {
+    /// Runs the method; if that takes a while, calls that are finished are committed meanwhile. The inner error refuses this call: it
+    /// ran upon writes of theirs that could not be stored.
+    async fn run_method(
+        &mut self,
+        round: &mut Round,
+        admitted: &Admitted,
+        time: UnixTime,
+    ) -> Result<Result<Ran, Problem>, Problem> {
         let view = View::Overlay(Arc::new(round.batch.overlay()));
         let (context, version) = (Arc::clone(&self.context), Arc::clone(&self.held.version));
         let host = Arc::new(FunctionHost::new(view, Arc::clone(&version), &context));
@@ -306,16 +315,19 @@ impl Serial {
         let run = async move { execute(&context, &version, &admitted, time, host).await };
         let mut run = std::pin::pin!(run);
         if round.is_empty() {
-            return Ok(run.await);
+            return Ok(Ok(run.await));
         }
         match tokio::time::timeout(LINGER, &mut run).await {
-            Ok(ran) => Ok(ran),
+            Ok(ran) => Ok(Ok(ran)),
             Err(_) => {
                 let finished = std::mem::replace(round, self.round());
                 let (closed, ran) = tokio::join!(self.close(finished), &mut run);
-                closed?;
+                let closed = closed?;
                 *round = self.round();
-                Ok(ran)
+                Ok(match closed {
+                    Closed::Stored => Ok(ran),
+                    Closed::Dropped(problem) => Err(problem),
+                })
             }
         }
     }
@@ -403,12 +415,13 @@ impl Serial {
         ended
     }
 
-    /// Commits a round, gets it acknowledged and answers its calls. An error ends the function here.
-    async fn close(&mut self, round: Round) -> Result<(), Problem> {
+    /// Commits a round, gets it acknowledged and answers its calls. An error ends the function here. What could not be stored is
+    /// dropped with its writes: its calls are refused, and whoever built upon it must not go on.
+    async fn close(&mut self, round: Round) -> Result<Closed, Problem> {
         let Round { batch, entries, settled } = round;
         if entries.is_empty() && batch.is_empty() {
             self.answer_settled(settled).await;
-            return Ok(());
+            return Ok(Closed::Stored);
         }
         let head_before = self.log.head();
         let commits = !batch.is_empty();
@@ -419,7 +432,7 @@ impl Serial {
                 let problem =
                     Problem::new(ProblemKind::StorageUnavailable, detail).with_hint("the command did not run");
                 answer_all(entries, settled, &problem);
-                return Ok(());
+                return Ok(Closed::Dropped(problem));
             }
             self.time = self.time.max(now());
             let started = Instant::now();
@@ -429,7 +442,7 @@ impl Serial {
                 let problem = store_problem(&error);
                 tracing::warn!(function = %self.held.function, %error, "a commit could not be stored");
                 answer_all(entries, settled, &problem);
-                return if error.is_retryable() { Ok(()) } else { Err(problem) };
+                return if error.is_retryable() { Ok(Closed::Dropped(problem)) } else { Err(problem) };
             }
             self.context.metrics.commits_total.add(1);
         }
@@ -462,7 +475,7 @@ impl Serial {
                     NotAcknowledged::Lost(_) => Err(problem),
                     NotAcknowledged::Unanswered => {
                         self.unacknowledged = true;
-                        Ok(())
+                        Ok(Closed::Stored)
                     }
                 };
             }
@@ -483,7 +496,7 @@ impl Serial {
             let _ = reply.send(Ok(Committed { ended, receipt, acknowledgement, repeated, publications }));
         }
         self.answer_settled(settled).await;
-        Ok(())
+        Ok(Closed::Stored)
     }
 
     /// Says in the open that publications wait, before they do. False when that could not be written.
@@ -541,6 +554,14 @@ impl Serial {
             Err(error) => Err(not_acknowledged_problem(&self.context, self.held.certified.id, &error)),
         }
     }
+}
+
+/// What became of a round.
+enum Closed {
+    /// It is in the log, acknowledged or not yet.
+    Stored,
+    /// It is nowhere.
+    Dropped(Problem),
 }
 
 /// What happens next to a function.

@@ -1,6 +1,6 @@
 //! A disk that is really full under a worker: a small tmpfs in a mount namespace of its own.
 
-use std::{io::Write as _, path::Path, process::Command};
+use std::{io::Write as _, path::Path, process::Command, time::Duration};
 
 use serde_json::json;
 use tacit_api::ProblemKind;
@@ -60,9 +60,32 @@ async fn fill(disk: &Path) {
     assert!(refused.detail.contains("the disk is full") && refused.hint.is_some(), "{refused}");
     assert_eq!(json(&client, function, "total", json!(null)).await, json!({ "total": 1 }));
 
-    // With room again the same command runs, once, and another process finds everything.
+    // A long command that began upon the writes of a short one, which then cannot be stored, is refused with it: there is room again
+    // before the long one ends, and nothing of either may be in what it would write.
+    let slow = |amount: u64, milliseconds: u64| {
+        let body = format!(r#"{{"amount":{amount},"milliseconds":{milliseconds}}}"#);
+        CallRequest::new(function, "addLater", body)
+    };
+    let (first, short) = (slow(100, 1_000), CallRequest::new(function, "add", r#"{"amount":1000}"#));
+    let long = slow(10_000, 3_000);
+    let later = async |wait: u64, request: &CallRequest| {
+        tokio::time::sleep(Duration::from_millis(wait)).await;
+        ask_once(&client, &candidate, request).await
+    };
+    let room = async {
+        // All three are in one round by then, and the long one runs.
+        tokio::time::sleep(Duration::from_millis(2_500)).await;
+        std::fs::remove_file(&blocker).unwrap();
+    };
     drop(file);
-    std::fs::remove_file(&blocker).unwrap();
+    let (first, short, long, ()) = tokio::join!(later(0, &first), later(200, &short), later(400, &long), room);
+    for refused in [first, short, long] {
+        let refused = refused.err().expect("what it was built upon is not stored");
+        assert_eq!(refused.kind, ProblemKind::StorageUnavailable, "{refused}");
+    }
+    assert_eq!(json(&client, function, "total", json!(null)).await, json!({ "total": 1 }));
+
+    // With room again the same command runs, once, and another process finds everything.
     for _ in 0..2 {
         assert_eq!(client.call(&request).await.unwrap().response(), br#"{"total":11}"#);
     }

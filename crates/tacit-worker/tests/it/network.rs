@@ -51,6 +51,12 @@ export async function add({ amount }) {
   await state.set("total", total);
   return { total };
 }
+export async function addLater({ amount, milliseconds }) {
+  const total = ((await state.get("total")) ?? 0) + amount;
+  await new Promise((done) => setTimeout(done, milliseconds));
+  await state.set("total", total);
+  return { total };
+}
 export async function total() { return { total: (await state.get("total")) ?? 0 }; }
 export async function writes() { await state.set("total", 0); return null; }
 export async function fail() { await state.set("total", -1); throw new TypeError("as asked"); }
