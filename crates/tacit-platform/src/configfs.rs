@@ -1,16 +1,20 @@
 //! Driver for the kernel's report interface, `configfs` `tsm/report` (Linux 6.7 and later).
 
 use std::fs;
-use std::io::Write as _;
+use std::io::{Read as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use tacit_attest::{Evidence, MAX_DOCUMENT};
+use tacit_attest::{Collateral, Evidence, MAX_DOCUMENT};
 
 use crate::PlatformError;
+use crate::certificate_table::{CertificateTable, MAX_TABLE};
 
 /// Where the interface is below the root of the file system.
 const REPORT_DIRECTORY: &str = "sys/kernel/config/tsm/report";
+/// How often a report is asked for again after another process wrote to the same entry. Each try has an entry of its own, so
+/// more than one means that somebody wants to disturb.
+const TRIES: usize = 3;
 
 /// The kernel's report interface for TDX and SEV-SNP guests.
 ///
@@ -30,13 +34,45 @@ impl ConfigfsTsm {
     /// Evidence over `report_data`.
     ///
     /// # Errors
-    /// [`PlatformError::File`] for what the kernel refuses, [`PlatformError::Raced`] if another process wrote to the same
-    /// entry, [`PlatformError::Unsupported`] for a provider other than TDX and SEV-SNP.
+    /// [`PlatformError::File`] for what the kernel refuses, [`PlatformError::Raced`] if another process wrote to the entry in
+    /// each of three tries, [`PlatformError::Unsupported`] for a provider other than TDX and SEV-SNP.
     pub async fn quote(&self, report_data: &[u8; 64]) -> Result<Evidence, PlatformError> {
-        let (directory, report_data) = (self.directory.clone(), *report_data);
-        let read = tokio::task::spawn_blocking(move || Entry::create(&directory)?.report(&report_data));
+        self.ask(*report_data).await.map(|report| report.evidence)
+    }
+
+    /// The certificates that the host put beside its reports: SEV-SNP only.
+    ///
+    /// # Errors
+    /// As [`ConfigfsTsm::quote`]; [`PlatformError::Unsupported`] where there are none: fetch them from the vendor.
+    pub async fn collateral(&self) -> Result<Collateral, PlatformError> {
+        let report = self.ask([0; 64]).await?;
+        let table = CertificateTable::parse(&report.certificates)?;
+        table.into_collateral().ok_or_else(|| PlatformError::Unsupported {
+            platform: "the kernel's report interface".into(),
+            what: "collateral",
+        })
+    }
+
+    async fn ask(&self, report_data: [u8; 64]) -> Result<Report, PlatformError> {
+        let directory = self.directory.clone();
+        let read = tokio::task::spawn_blocking(move || {
+            let mut tries = 1;
+            loop {
+                match Entry::create(&directory)?.report(&report_data) {
+                    Err(PlatformError::Raced) if tries < TRIES => tries += 1,
+                    other => return other,
+                }
+            }
+        });
         read.await.map_err(|_| PlatformError::Raced)?
     }
+}
+
+/// What one entry gave.
+struct Report {
+    evidence: Evidence,
+    /// The certificate table beside it; empty where there is none.
+    certificates: Vec<u8>,
 }
 
 /// One report entry: a directory that the kernel fills with files. Removed when dropped.
@@ -64,18 +100,29 @@ impl Entry {
         }
     }
 
-    fn report(&self, report_data: &[u8; 64]) -> Result<Evidence, PlatformError> {
+    fn report(&self, report_data: &[u8; 64]) -> Result<Report, PlatformError> {
+        self.choose_level()?;
         let inblob = self.path.join("inblob");
         // Never create it: without the kernel's own file there is no report to be had.
         let write = || fs::OpenOptions::new().write(true).open(&inblob)?.write_all(report_data);
         write().map_err(|source| PlatformError::File { path: inblob.clone(), source })?;
         let written = self.generation()?;
         let outblob = self.path.join("outblob");
-        let document = fs::read(&outblob).map_err(|source| PlatformError::File { path: outblob, source })?;
-        if document.len() > MAX_DOCUMENT {
-            return Err(PlatformError::Answer { method: "outblob", what: format!("{} bytes", document.len()) });
-        }
+        let document = match read_bounded(&outblob, MAX_DOCUMENT) {
+            Ok(document) => document.ok_or_else(|| PlatformError::Answer {
+                method: "outblob",
+                what: format!("more than {MAX_DOCUMENT} bytes"),
+            })?,
+            // The kernel's own word for: somebody wrote to the entry in between.
+            Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => return Err(PlatformError::Raced),
+            Err(source) => return Err(PlatformError::File { path: outblob, source }),
+        };
         let provider = self.text("provider")?;
+        // Only SEV-SNP has certificates beside the report, and not every host gives any: then the file is absent or says no.
+        let certificates = match provider.as_str() {
+            "sev_guest" => read_bounded(&self.path.join("auxblob"), MAX_TABLE).ok().flatten().unwrap_or_default(),
+            _ => Vec::new(),
+        };
         if self.generation()? != written {
             return Err(PlatformError::Raced);
         }
@@ -98,7 +145,22 @@ impl Entry {
         if data.as_deref() != Some(report_data) {
             return Err(PlatformError::OtherReportData);
         }
-        Ok(evidence)
+        Ok(Report { evidence, certificates })
+    }
+
+    /// Asks for a report of the privilege level that this guest runs at, where the kernel says that there are several.
+    fn choose_level(&self) -> Result<(), PlatformError> {
+        let floor = self.path.join("privlevel_floor");
+        if !floor.exists() {
+            return Ok(());
+        }
+        let floor = self.text("privlevel_floor")?;
+        if floor.parse::<u8>().is_err() {
+            return Err(PlatformError::Answer { method: "privlevel_floor", what: format!("{floor:.32}") });
+        }
+        let path = self.path.join("privlevel");
+        let write = || fs::OpenOptions::new().write(true).open(&path)?.write_all(floor.as_bytes());
+        write().map_err(|source| PlatformError::File { path: path.clone(), source })
     }
 
     fn generation(&self) -> Result<String, PlatformError> {
@@ -110,6 +172,13 @@ impl Entry {
         let text = fs::read_to_string(&path).map_err(|source| PlatformError::File { path, source })?;
         Ok(text.trim().to_owned())
     }
+}
+
+/// The content of a file, if it has at most `limit` bytes.
+fn read_bounded(path: &Path, limit: usize) -> std::io::Result<Option<Vec<u8>>> {
+    let mut bytes = Vec::new();
+    fs::File::open(path)?.take(limit as u64 + 1).read_to_end(&mut bytes)?;
+    Ok((bytes.len() <= limit).then_some(bytes))
 }
 
 impl Drop for Entry {

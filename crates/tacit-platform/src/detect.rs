@@ -42,16 +42,22 @@ impl Device {
     pub const fn attests(self) -> bool {
         !matches!(self, Self::SgxEnclave | Self::NvidiaGpu)
     }
+
+    /// True if a driver of this crate can ask it.
+    pub const fn has_driver(self) -> bool {
+        matches!(self, Self::SevGuest | Self::ConfigfsTsm | Self::Gramine | Self::DstackSocket)
+    }
 }
 
 /// Every path that [`detect`] looks at, below the root.
-pub const LOOKED_FOR: [(&str, Device); 14] = [
+pub const LOOKED_FOR: [(&str, Device); 15] = [
     ("dev/tdx_guest", Device::TdxGuest),
     ("dev/tdx-guest", Device::TdxGuest),
     ("dev/sev-guest", Device::SevGuest),
     ("sys/kernel/config/tsm/report", Device::ConfigfsTsm),
     ("dev/sgx_enclave", Device::SgxEnclave),
     ("dev/sgx/enclave", Device::SgxEnclave),
+    ("dev/attestation/attestation_type", Device::Gramine),
     ("dev/attestation/quote", Device::Gramine),
     ("dev/nsm", Device::NitroNsm),
     ("var/run/dstack.sock", Device::DstackSocket),
@@ -86,6 +92,7 @@ pub fn detect(root: &Path) -> Vec<Found> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::Driver;
 
     #[test]
     fn each_device_is_found_on_a_tree_that_has_it() {
@@ -95,6 +102,34 @@ mod tests {
             std::fs::create_dir_all(file.parent().unwrap()).unwrap();
             std::fs::write(&file, b"").unwrap();
             assert_eq!(detect(tree.path()), [Found { device, path: file }]);
+        }
+    }
+
+    #[test]
+    fn the_driver_that_is_found_is_the_newest() {
+        let tree = tempfile::tempdir().unwrap();
+        let make = |path: &str| {
+            let path = tree.path().join(path);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(path, b"").unwrap();
+        };
+        assert!(Driver::find(tree.path()).is_none());
+        make("dev/nsm");
+        make("run/dstack.sock");
+        assert!(Driver::find(tree.path()).is_none());
+        make("dev/sev-guest");
+        assert!(matches!(Driver::find(tree.path()), Some(Driver::SevGuest(_))));
+        make("sys/kernel/config/tsm/report/x");
+        assert!(matches!(Driver::find(tree.path()), Some(Driver::ConfigfsTsm(_))));
+        make("dev/attestation/attestation_type");
+        assert!(matches!(Driver::find(tree.path()), Some(Driver::Gramine(_))));
+    }
+
+    #[test]
+    fn this_machine_is_looked_at_without_harm() {
+        // Wherever tests run: what is found is there, and a kind without a device is not claimed.
+        for found in detect(Path::new("/")) {
+            assert!(found.path.exists(), "{found:?}");
         }
     }
 

@@ -1,4 +1,5 @@
-//! Driver for the dstack guest agent: HTTP with JSON on a Unix socket (guest API version 0).
+//! Driver for the dstack guest agent: HTTP with JSON on a Unix socket (guest API version 0, and of version 1 the
+//! attestation).
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -13,10 +14,12 @@ use tacit_attest::{Collateral, Evidence, MAX_DOCUMENT, MAX_JSON, Platform};
 use tokio::net::UnixStream;
 use zeroize::Zeroizing;
 
-use crate::{PlatformError, SealKey};
+use crate::{PlatformError, SealKey, attestation};
 
 /// Most bytes of one answer: a quote in hex with its event log.
 const MAX_ANSWER: usize = 2 * MAX_DOCUMENT + MAX_JSON;
+/// Bytes of an SEV-SNP report.
+const SNP_REPORT: usize = 1184;
 /// Seconds before an answer is given up.
 const TIMEOUT: u64 = 20;
 
@@ -52,6 +55,22 @@ struct QuoteAnswer {
 }
 
 #[derive(Deserialize)]
+struct AttestAnswer {
+    attestation: String,
+}
+
+/// What the guest agent says about its own version.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[non_exhaustive]
+pub struct AgentVersion {
+    /// The version, as `0.5.11`.
+    pub version: String,
+    /// The commit that it was built from.
+    #[serde(default)]
+    pub rev: String,
+}
+
+#[derive(Deserialize)]
 struct KeyAnswer {
     key: String,
 }
@@ -72,29 +91,41 @@ impl GuestSocket {
         &self.path
     }
 
-    /// Evidence over `report_data` (`/GetQuote`).
+    /// Evidence over `report_data`: a quote (`/GetQuote`), or from agents that have none, as on AMD machines, an attestation
+    /// (`/v1/Attest`).
     ///
     /// # Errors
     /// [`PlatformError`]; [`PlatformError::OtherReportData`] if the quote is over other data.
     pub async fn quote(&self, report_data: &[u8; 64]) -> Result<Evidence, PlatformError> {
         const METHOD: &str = "/GetQuote";
-        let answer: QuoteAnswer =
-            self.call(METHOD, &serde_json::json!({ "report_data": hex::encode(report_data) })).await?;
-        let digits = answer.quote.strip_prefix("0x").unwrap_or(&answer.quote);
-        let quote =
-            hex::decode(digits).map_err(|error| bad_answer(METHOD, format!("a quote that is not hex: {error}")))?;
-        let (version, tee) = tacit_attest::quote_header(&quote)?;
-        let event_log = Some(answer.event_log).filter(|log| !log.is_empty());
-        let (platform, offset) = match (version, tee) {
-            (3, 0) => (Platform::Sgx, 48 + 320),
-            (4, 0x81) => (Platform::Tdx, 48 + 520),
-            (5, 0x81) => (Platform::Tdx, 54 + 520),
-            _ => return Err(bad_answer(METHOD, format!("a quote of version {version} for TEE type {tee:#x}"))),
+        let request = serde_json::json!({ "report_data": hex::encode(report_data) });
+        let answer: QuoteAnswer = match self.call(METHOD, &request).await {
+            Err(refused @ PlatformError::Refused { status: 400 | 404, .. }) => {
+                // The agent's first word names the cause better, unless it knows the other method.
+                return match self.attest(&request).await {
+                    Err(PlatformError::Refused { status: 404, .. }) => Err(refused),
+                    other => bound(other?, report_data),
+                };
+            }
+            other => other?,
         };
-        if quote.get(offset..offset + 64) != Some(report_data.as_slice()) {
-            return Err(PlatformError::OtherReportData);
-        }
-        Ok(if platform == Platform::Sgx { Evidence::sgx(quote)? } else { Evidence::tdx(quote, event_log)? })
+        let document = decode_hex(METHOD, "quote", &answer.quote)?;
+        let event_log = Some(answer.event_log).filter(|log| !log.is_empty());
+        bound(evidence(METHOD, document, event_log)?, report_data)
+    }
+
+    async fn attest(&self, request: &serde_json::Value) -> Result<Evidence, PlatformError> {
+        const METHOD: &str = "/v1/Attest";
+        let answer: AttestAnswer = self.call(METHOD, request).await?;
+        attestation::parse(&decode_hex(METHOD, "attestation", &answer.attestation)?)
+    }
+
+    /// The agent's version (`/Version`); agents older than 0.5.7 do not say.
+    ///
+    /// # Errors
+    /// [`PlatformError`].
+    pub async fn version(&self) -> Result<AgentVersion, PlatformError> {
+        self.call("/Version", &serde_json::json!({})).await
     }
 
     /// The sealing key for `label` (`/GetKey`): the same for the same code on the same machine, another for any other.
@@ -188,4 +219,41 @@ impl GuestSocket {
 
 fn bad_answer(method: &'static str, what: String) -> PlatformError {
     PlatformError::Answer { method, what }
+}
+
+fn decode_hex(method: &'static str, what: &str, text: &str) -> Result<Vec<u8>, PlatformError> {
+    hex::decode(text.strip_prefix("0x").unwrap_or(text))
+        .map_err(|error| bad_answer(method, format!("a {what} that is not hex: {error}")))
+}
+
+/// A document by what its first bytes say that it is. An SGX quote begins with version 3 and the kind of its key, an SEV-SNP
+/// report with its version in four bytes.
+pub(crate) fn evidence(
+    method: &'static str,
+    document: Vec<u8>,
+    event_log: Option<String>,
+) -> Result<Evidence, PlatformError> {
+    let (version, tee) = tacit_attest::quote_header(&document)?;
+    let key = u16::from_le_bytes([document[2], document[3]]);
+    match (version, key, tee) {
+        (2..=5, 0, _) if document.len() == SNP_REPORT => Ok(Evidence::sev_snp(document)?),
+        (3, _, 0) => Ok(Evidence::sgx(document)?),
+        (4 | 5, _, 0x81) => Ok(Evidence::tdx(document, event_log)?),
+        _ => Err(bad_answer(method, format!("a quote of version {version} for TEE type {tee:#x}"))),
+    }
+}
+
+/// The evidence, if it is over `report_data`.
+fn bound(evidence: Evidence, report_data: &[u8; 64]) -> Result<Evidence, PlatformError> {
+    let (version, _) = tacit_attest::quote_header(evidence.document())?;
+    let offset = match (evidence.platform(), version) {
+        (Platform::SevSnp, _) => 0x50,
+        (Platform::Sgx, _) => 48 + 320,
+        (_, 5) => 54 + 520,
+        _ => 48 + 520,
+    };
+    if evidence.document().get(offset..offset + 64) != Some(report_data.as_slice()) {
+        return Err(PlatformError::OtherReportData);
+    }
+    Ok(evidence)
 }

@@ -1,16 +1,27 @@
 #![doc = include_str!("../README.md")]
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
+mod attestation;
+mod certificate_table;
 mod configfs;
 mod detect;
+mod gramine;
 mod guest_socket;
+mod needs;
+mod sev_guest;
+
+use std::path::Path;
 
 use tacit_attest::{AttestError, Collateral, Evidence};
 use zeroize::Zeroizing;
 
+pub use certificate_table::CertificateTable;
 pub use configfs::ConfigfsTsm;
 pub use detect::{Device, Found, LOOKED_FOR, detect};
-pub use guest_socket::{GuestInfo, GuestSocket};
+pub use gramine::Gramine;
+pub use guest_socket::{AgentVersion, GuestInfo, GuestSocket};
+pub use needs::{Needs, needs};
+pub use sev_guest::SevGuest;
 
 /// Why the machine gave no evidence or key.
 #[derive(Debug, thiserror::Error)]
@@ -78,6 +89,14 @@ pub enum PlatformError {
     /// Somebody else wrote to the report entry in between.
     #[error("the report entry changed while it was read")]
     Raced,
+    /// The firmware or the hypervisor refused.
+    #[error("{who} refused with code {code:#x}")]
+    Firmware {
+        /// Which of them.
+        who: &'static str,
+        /// Its code.
+        code: u32,
+    },
     /// The hardware or its interface cannot do this.
     #[error("{platform} has no {what}")]
     Unsupported {
@@ -109,9 +128,22 @@ pub enum Driver {
     GuestSocket(GuestSocket),
     /// The kernel's report interface.
     ConfigfsTsm(ConfigfsTsm),
+    /// The SEV-SNP guest's device, of kernels without the report interface.
+    SevGuest(SevGuest),
+    /// Gramine, around this process.
+    Gramine(Gramine),
 }
 
 impl Driver {
+    /// The interface that the machine with this root of the file system (`/` outside tests) offers to this very process:
+    /// Gramine's if there is one, then the kernel's newer and older one. A guest agent's socket is never chosen unasked.
+    pub fn find(root: &Path) -> Option<Self> {
+        Gramine::open(root)
+            .map(Self::Gramine)
+            .or_else(|| ConfigfsTsm::open(root).map(Self::ConfigfsTsm))
+            .or_else(|| SevGuest::open(root).map(Self::SevGuest))
+    }
+
     /// Evidence over `report_data`.
     ///
     /// # Errors
@@ -120,6 +152,8 @@ impl Driver {
         match self {
             Self::GuestSocket(socket) => socket.quote(report_data).await,
             Self::ConfigfsTsm(configfs) => configfs.quote(report_data).await,
+            Self::SevGuest(device) => device.quote(report_data).await,
+            Self::Gramine(gramine) => gramine.quote(report_data).await,
         }
     }
 
@@ -130,10 +164,8 @@ impl Driver {
     pub async fn seal_key(&self, label: &str) -> Result<SealKey, PlatformError> {
         match self {
             Self::GuestSocket(socket) => socket.seal_key(label).await,
-            Self::ConfigfsTsm(_) => Err(PlatformError::Unsupported {
-                platform: "the kernel's report interface".into(),
-                what: "sealing key",
-            }),
+            Self::Gramine(gramine) => gramine.seal_key(label).await,
+            Self::ConfigfsTsm(_) | Self::SevGuest(_) => Err(self.lacks("sealing key")),
         }
     }
 
@@ -144,9 +176,19 @@ impl Driver {
     pub async fn collateral(&self) -> Result<Collateral, PlatformError> {
         match self {
             Self::GuestSocket(socket) => socket.collateral().await,
-            Self::ConfigfsTsm(_) => {
-                Err(PlatformError::Unsupported { platform: "the kernel's report interface".into(), what: "collateral" })
-            }
+            Self::ConfigfsTsm(configfs) => configfs.collateral().await,
+            Self::SevGuest(device) => device.collateral().await,
+            Self::Gramine(_) => Err(self.lacks("collateral")),
         }
+    }
+
+    fn lacks(&self, what: &'static str) -> PlatformError {
+        let platform = match self {
+            Self::GuestSocket(_) => "this guest agent",
+            Self::ConfigfsTsm(_) => "the kernel's report interface",
+            Self::SevGuest(_) => "the SEV-SNP guest's device",
+            Self::Gramine(_) => "Gramine",
+        };
+        PlatformError::Unsupported { platform: platform.into(), what }
     }
 }

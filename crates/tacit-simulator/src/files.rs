@@ -67,6 +67,28 @@ pub(crate) fn random_key() -> SigningKey {
     }
 }
 
+/// A new P-384 key, as AMD's chips sign reports with.
+pub(crate) fn random_report_key() -> p384::ecdsa::SigningKey {
+    let mut secret = Zeroizing::new([0; 48]);
+    loop {
+        rand::rng().fill_bytes(secret.as_mut_slice());
+        // All but one in 2^190 of 384-bit numbers are private keys of P-384.
+        if let Ok(key) = p384::ecdsa::SigningKey::from_slice(secret.as_slice()) {
+            return key;
+        }
+    }
+}
+
+/// A P-384 key as PKCS#8 PEM.
+pub(crate) fn report_key_to_pem(key: &p384::ecdsa::SigningKey) -> Zeroizing<String> {
+    key.to_pkcs8_pem(LineEnding::LF).expect("every P-384 key has a PKCS#8 form")
+}
+
+/// Reads a P-384 key that [`report_key_to_pem`] wrote.
+pub(crate) fn read_report_key(path: &Path) -> Result<p384::ecdsa::SigningKey, SimulatorError> {
+    read_private(path, |pem| p384::ecdsa::SigningKey::from_pkcs8_pem(pem).ok())
+}
+
 /// A P-256 key as PKCS#8 PEM.
 pub(crate) fn key_to_pem(key: &SigningKey) -> Zeroizing<String> {
     key.to_pkcs8_pem(LineEnding::LF).expect("every P-256 key has a PKCS#8 form")
@@ -74,9 +96,13 @@ pub(crate) fn key_to_pem(key: &SigningKey) -> Zeroizing<String> {
 
 /// Reads a P-256 key that [`key_to_pem`] wrote.
 pub(crate) fn read_key(path: &Path) -> Result<SigningKey, SimulatorError> {
+    read_private(path, |pem| SigningKey::from_pkcs8_pem(pem).ok())
+}
+
+fn read_private<K>(path: &Path, parse: impl FnOnce(&str) -> Option<K>) -> Result<K, SimulatorError> {
     let bytes = read(path)?;
     std::str::from_utf8(&bytes)
         .ok()
-        .and_then(|pem| SigningKey::from_pkcs8_pem(pem).ok())
+        .and_then(parse)
         .ok_or_else(|| SimulatorError::Content { path: path.to_owned(), expected: "a private key" })
 }

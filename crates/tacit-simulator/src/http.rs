@@ -19,7 +19,7 @@ use tokio::task::JoinHandle;
 
 use crate::files::failed;
 use crate::measure::ProcessMeter;
-use crate::{Machine, SimulatorError};
+use crate::{Hardware, Machine, SimulatorError};
 
 /// Most bytes of a request's body.
 const MAX_BODY: usize = 16 * 1024;
@@ -269,25 +269,36 @@ impl Service {
     }
 
     fn info(&self, executable: [u8; 48]) -> Value {
-        let registers = self.machine.registers(executable);
-        let event_log: Value = serde_json::from_str(&self.machine.event_log()).unwrap_or_default();
-        let [rtmr0, rtmr1, rtmr2, rtmr3] = registers.rtmr.map(hex::encode);
-        let tcb_info = json!({
-            "mrtd": hex::encode(registers.mrtd),
-            "rtmr0": rtmr0, "rtmr1": rtmr1, "rtmr2": rtmr2, "rtmr3": rtmr3,
-            "mr_aggregated": hex::encode(registers.measurement()),
-            "os_image_hash": "", "compose_hash": "", "device_id": self.machine.chip(),
-            "event_log": event_log, "app_compose": "",
+        let (machine, application) = (&self.machine, self.machine.application());
+        let event_log: Value = serde_json::from_str(&machine.event_log()).unwrap_or_default();
+        let measurement = hex::encode(machine.measurement(executable));
+        let (compose_hash, image_hash) = (hex::encode(application.compose_hash), hex::encode(application.image_hash));
+        let mut tcb_info = json!({
+            "mrtd": "", "rtmr0": "", "rtmr1": "", "rtmr2": "", "rtmr3": "",
+            "mr_aggregated": measurement,
+            "os_image_hash": image_hash, "compose_hash": compose_hash, "device_id": machine.chip(),
+            "event_log": event_log, "app_compose": application.compose,
         });
+        match machine.hardware() {
+            Hardware::Tdx => {
+                let registers = machine.registers(executable);
+                tcb_info["mrtd"] = hex::encode(registers.mrtd).into();
+                for (name, register) in ["rtmr0", "rtmr1", "rtmr2", "rtmr3"].into_iter().zip(registers.rtmr) {
+                    tcb_info[name] = hex::encode(register).into();
+                }
+            }
+            Hardware::Sgx => tcb_info["mrenclave"] = hex::encode(machine.guest().enclave(executable)).into(),
+            Hardware::SevSnp { .. } => tcb_info["measurement"] = hex::encode(machine.guest().launch(executable)).into(),
+        }
         json!({
-            "app_id": hex::encode(self.machine.name()),
-            "instance_id": self.machine.chip(),
-            "device_id": self.machine.chip(),
-            "mr_aggregated": hex::encode(registers.measurement()),
-            "os_image_hash": "", "compose_hash": "", "app_cert": "",
-            "app_name": self.machine.name(),
-            "key_provider_info": "", "vm_config": "{}",
-            "cloud_vendor": "SIMULATED", "cloud_product": "SIMULATED",
+            "app_id": hex::encode(application.id),
+            "instance_id": hex::encode(application.instance),
+            "device_id": machine.chip(),
+            "mr_aggregated": measurement,
+            "os_image_hash": image_hash, "compose_hash": compose_hash, "app_cert": "",
+            "app_name": machine.name(),
+            "key_provider_info": application.key_provider(), "vm_config": "{}",
+            "cloud_vendor": "SIMULATED", "cloud_product": format!("SIMULATED {}", machine.hardware().name()),
             "tcb_info": tcb_info.to_string(),
         })
     }

@@ -7,68 +7,29 @@ use p256::ecdsa::signature::Signer as _;
 use p256::ecdsa::{Signature, SigningKey};
 use rcgen::{
     BasicConstraints, CertificateParams, CertificateRevocationListParams, CustomExtension, DistinguishedName, DnType,
-    IsCa, Issuer, KeyIdMethod, KeyPair, KeyUsagePurpose, SerialNumber,
+    IsCa, Issuer, KeyIdMethod, KeyPair, KeyUsagePurpose, RevokedCertParams, SerialNumber,
 };
+use sha2::{Digest as _, Sha256};
 use tacit_attest::{Collateral, ExtraRoot, IntelParts, Vendor, root_id};
 use tacit_types::{RootId, UnixTime};
 use time::OffsetDateTime;
 
+use crate::amd::AmdRoot;
+use crate::bulletin::{BACKDATED, Bulletin, DAY, RevocableAuthority};
 use crate::machine::Chip;
-use crate::quote::{
-    CPU_SVN, FMSPC, MODULE_ISVSVN, MODULE_MRSIGNER, PCE_ID, PCE_SVN, QE_ISVPRODID, QE_ISVSVN, QE_MRSIGNER,
-};
-use crate::{SimulatorError, der, files};
+use crate::quote::{FMSPC, IntelKind, PCE_ID, PCE_SVN, cpu_svn};
+use crate::{SimulatorError, der, documents, files};
 
-/// The number that Intel raises with every change of its TCB documents.
-const EVALUATION_NUMBER: u32 = 1;
-/// The date of every TCB level.
-const TCB_DATE: &str = "2026-01-01T00:00:00Z";
-/// Days for which collateral is valid, as Intel's.
-const COLLATERAL_DAYS: u64 = 30;
-/// Seconds by which collateral is dated back, so that a verifier whose clock is behind accepts it.
-const BACKDATED: u64 = 300;
-const DAY: u64 = 86_400;
-
-/// The certificate hierarchy of one simulated network, in a folder of its own.
+/// The certificate hierarchies of one simulated network, in a folder of its own: one with the shape of Intel's, and one with
+/// the shape of AMD's where it was asked for.
 pub struct Root {
     directory: PathBuf,
+    name: String,
     root: Authority,
-    pck: Authority,
+    platform: Authority,
+    processor: Authority,
     tcb: Authority,
-}
-
-/// What the simulated vendor publishes at a time.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Publication {
-    pub(crate) issued: UnixTime,
-    pub(crate) expires: UnixTime,
-    pub(crate) fmspc: [u8; 6],
-    pub(crate) pce_id: [u8; 2],
-    /// Status of the only TCB level, and the security version that its first component needs.
-    pub(crate) status: &'static str,
-    pub(crate) needed_svn: u8,
-    pub(crate) advisories: Vec<&'static str>,
-    pub(crate) evaluation_number: u32,
-    pub(crate) qe_id: &'static str,
-    pub(crate) qe_signer: [u8; 32],
-}
-
-impl Publication {
-    pub(crate) fn at(now: UnixTime) -> Self {
-        let issued = now.minus(BACKDATED);
-        Self {
-            issued,
-            expires: issued.plus(COLLATERAL_DAYS * DAY),
-            fmspc: FMSPC,
-            pce_id: PCE_ID,
-            status: "UpToDate",
-            needed_svn: CPU_SVN[0],
-            advisories: vec![],
-            evaluation_number: EVALUATION_NUMBER,
-            qe_id: "TD_QE",
-            qe_signer: QE_MRSIGNER,
-        }
-    }
+    amd: Option<AmdRoot>,
 }
 
 struct Authority {
@@ -80,17 +41,21 @@ struct Authority {
 #[derive(Clone, Copy)]
 enum Role {
     Root,
-    Pck,
+    /// Certifies machines that run trust domains.
+    Platform,
+    /// Certifies machines that run enclaves.
+    Processor,
     Tcb,
 }
 
 impl Role {
-    const ALL: [Self; 3] = [Self::Root, Self::Pck, Self::Tcb];
+    const ALL: [Self; 4] = [Self::Root, Self::Platform, Self::Processor, Self::Tcb];
 
     fn file(self) -> &'static str {
         match self {
             Self::Root => "root",
-            Self::Pck => "pck-ca",
+            Self::Platform => "pck-ca",
+            Self::Processor => "pck-processor-ca",
             Self::Tcb => "tcb-signer",
         }
     }
@@ -98,17 +63,30 @@ impl Role {
     fn common_name(self) -> &'static str {
         match self {
             Self::Root => "SIMULATED Root CA - NOT INTEL",
-            Self::Pck => "SIMULATED PCK Platform CA - NOT INTEL",
+            Self::Platform => "SIMULATED PCK Platform CA - NOT INTEL",
+            Self::Processor => "SIMULATED PCK Processor CA - NOT INTEL",
             Self::Tcb => "SIMULATED TCB Signing - NOT INTEL",
         }
+    }
+
+    fn serial(self) -> SerialNumber {
+        SerialNumber::from(match self {
+            Self::Root => 1u64,
+            Self::Platform => 2,
+            Self::Processor => 3,
+            Self::Tcb => 4,
+        })
     }
 }
 
 impl Root {
     /// The folder's file with the root certificate (DER).
     pub const CERTIFICATE: &'static str = "root.der";
+    /// The folder's file with the root certificate (DER) of the AMD part, where there is one.
+    pub const AMD_CERTIFICATE: &'static str = "amd/ark.der";
     /// The folder's file with the network's name.
     const NAME: &'static str = "name";
+    const AMD: &'static str = "amd";
 
     /// Makes a new hierarchy in `directory` (mode 0700) for the network `name`.
     ///
@@ -156,12 +134,53 @@ impl Root {
                 certificate: files::read(&directory.join(format!("{}.der", role.file())))?.to_vec(),
             })
         };
+        let amd = directory.join(Self::AMD);
         Ok(Self {
             directory: directory.to_owned(),
             root: authority(Role::Root)?,
-            pck: authority(Role::Pck)?,
+            platform: authority(Role::Platform)?,
+            processor: authority(Role::Processor)?,
             tcb: authority(Role::Tcb)?,
+            amd: AmdRoot::exists(&amd).then(|| AmdRoot::open(&amd)).transpose()?,
+            name,
         })
+    }
+
+    /// The same root with an AMD part, which is made now where there is none. Making its keys takes seconds.
+    ///
+    /// # Errors
+    /// [`SimulatorError`] for files that cannot be written, and if a key or certificate cannot be made.
+    pub fn with_amd(mut self, now: UnixTime) -> Result<Self, SimulatorError> {
+        if self.amd.is_none() {
+            let directory = self.directory.join(Self::AMD);
+            AmdRoot::create(&directory, &self.name, now)?;
+            self.amd = Some(AmdRoot::open(&directory)?);
+        }
+        Ok(self)
+    }
+
+    /// The AMD part.
+    ///
+    /// # Errors
+    /// [`SimulatorError::NoAmdRoot`] where there is none.
+    pub fn amd(&self) -> Result<&AmdRoot, SimulatorError> {
+        self.amd.as_ref().ok_or_else(|| SimulatorError::NoAmdRoot { path: self.directory.clone() })
+    }
+
+    /// What the simulated vendors say about their machines.
+    ///
+    /// # Errors
+    /// [`SimulatorError`] for a file that cannot be read or holds something else.
+    pub fn bulletin(&self) -> Result<Bulletin, SimulatorError> {
+        Bulletin::read(&self.directory)
+    }
+
+    /// Lets the simulated vendors say something else. Running machines hand it out with their next collateral.
+    ///
+    /// # Errors
+    /// [`SimulatorError::File`] if it cannot be written.
+    pub fn publish(&self, bulletin: &Bulletin) -> Result<(), SimulatorError> {
+        bulletin.write(&self.directory)
     }
 
     /// Opens the hierarchy in `directory`, or makes it.
@@ -199,24 +218,42 @@ impl Root {
         Ok(ExtraRoot::simulated(name, Vendor::Intel, self.root.certificate.clone())?)
     }
 
-    /// Freshly signed collateral for every machine under this root, valid for 30 days from `now`.
+    /// Every root of the network as policy data, marked simulated: `name` for Intel's form, `name` and `-amd` for AMD's.
     ///
     /// # Errors
-    /// [`SimulatorError::Certificate`].
-    pub fn collateral(&self, now: UnixTime) -> Result<Collateral, SimulatorError> {
-        self.collateral_of(&Publication::at(now))
+    /// As [`Root::policy_entry`].
+    pub fn policy_entries(&self, name: &str) -> Result<Vec<ExtraRoot>, SimulatorError> {
+        let amd = self.amd.as_ref().map(|amd| amd.policy_entry(&format!("{name}-amd"))).transpose()?;
+        Ok([Some(self.policy_entry(name)?), amd].into_iter().flatten().collect())
     }
 
-    /// Collateral that says something in particular.
-    pub(crate) fn collateral_of(&self, publication: &Publication) -> Result<Collateral, SimulatorError> {
-        let (issued, expires) = (publication.issued, publication.expires);
-        let tcb_info = tcb_info(publication);
-        let qe_identity = qe_identity(publication);
+    /// Freshly signed collateral for every Intel machine of this kind.
+    pub(crate) fn intel_collateral(
+        &self,
+        kind: IntelKind,
+        bulletin: &Bulletin,
+        now: UnixTime,
+    ) -> Result<Collateral, SimulatorError> {
+        let (role, authority) = self.pck(kind);
+        let tcb_info = documents::tcb_info(kind, bulletin, now);
+        let qe_identity = documents::qe_identity(kind, bulletin, now);
         let tcb_chain = pem(&[&self.tcb.certificate, &self.root.certificate]);
+        let revoked_authorities =
+            [(RevocableAuthority::PckPlatform, Role::Platform), (RevocableAuthority::PckProcessor, Role::Processor)];
+        let revoked_authorities = revoked_authorities
+            .into_iter()
+            .filter(|(which, _)| bulletin.revokes(*which))
+            .map(|(_, role)| role.serial());
+        let revoked_chips = bulletin.revoked_chips.iter().filter_map(|chip| hex::decode(chip).ok());
         let parts = IntelParts {
-            pck_crl_issuer_chain: pem(&[&self.pck.certificate, &self.root.certificate]),
-            root_ca_crl: self.root.revocation_list(Role::Root, issued, expires)?,
-            pck_crl: self.pck.revocation_list(Role::Pck, issued, expires)?,
+            pck_crl_issuer_chain: pem(&[&authority.certificate, &self.root.certificate]),
+            root_ca_crl: self.root.revocation_list(Role::Root, revoked_authorities.collect(), bulletin, now)?,
+            pck_crl: authority.revocation_list(
+                role,
+                revoked_chips.map(|chip| pck_serial(&chip)).collect(),
+                bulletin,
+                now,
+            )?,
             tcb_info_issuer_chain: tcb_chain.clone(),
             tcb_info_signature: self.tcb.sign(tcb_info.as_bytes()),
             tcb_info,
@@ -228,26 +265,50 @@ impl Root {
         Ok(Collateral::Intel(Box::new(parts.into())))
     }
 
+    fn pck(&self, kind: IntelKind) -> (Role, &Authority) {
+        match kind {
+            IntelKind::Tdx => (Role::Platform, &self.platform),
+            IntelKind::Sgx => (Role::Processor, &self.processor),
+        }
+    }
+
     /// Certifies a chip's key: the PCK certificate (DER).
-    pub(crate) fn certify(&self, chip: &Chip, key: &SigningKey, now: UnixTime) -> Result<Vec<u8>, SimulatorError> {
+    pub(crate) fn certify(
+        &self,
+        kind: IntelKind,
+        chip: &Chip,
+        key: &SigningKey,
+        now: UnixTime,
+    ) -> Result<Vec<u8>, SimulatorError> {
+        let (role, authority) = self.pck(kind);
         let mut params = CertificateParams::default();
         params.distinguished_name = DistinguishedName::new();
         params.distinguished_name.push(DnType::CommonName, "SIMULATED PCK Certificate - NOT INTEL");
         params.distinguished_name.push(DnType::OrganizationName, "Tacit simulated hardware");
         (params.not_before, params.not_after) = (date(now.minus(BACKDATED)), date(now.plus(7 * 365 * DAY)));
+        params.serial_number = Some(pck_serial(&chip.ppid));
         params.is_ca = IsCa::ExplicitNoCa;
         params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
         params.use_authority_key_identifier_extension = true;
         params.custom_extensions =
-            vec![CustomExtension::from_oid_content(&[1, 2, 840, 113_741, 1, 13, 1], sgx_extension(chip))];
+            vec![CustomExtension::from_oid_content(&[1, 2, 840, 113_741, 1, 13, 1], sgx_extension(kind, chip))];
         let pair = KeyPair::from_pem(&files::key_to_pem(key))?;
-        Ok(params.signed_by(&pair, &self.pck.issuer(Role::Pck)?)?.der().to_vec())
+        Ok(params.signed_by(&pair, &authority.issuer(role)?)?.der().to_vec())
     }
 
     /// The chain of a PCK certificate in PEM, as it stands in quotes.
-    pub(crate) fn pck_chain(&self, pck: &[u8]) -> String {
-        pem(&[pck, &self.pck.certificate, &self.root.certificate])
+    pub(crate) fn pck_chain(&self, kind: IntelKind, pck: &[u8]) -> String {
+        pem(&[pck, &self.pck(kind).1.certificate, &self.root.certificate])
     }
+}
+
+/// The number of a chip's PCK certificate, so that a revocation needs to know the chip alone.
+fn pck_serial(ppid: &[u8]) -> SerialNumber {
+    let digest = Sha256::new().chain_update(b"tacit.simulator.pck").chain_update(ppid).finalize();
+    let mut serial = digest[..16].to_vec();
+    // Positive, and without a leading zero.
+    serial[0] = serial[0] & 0x7f | 0x40;
+    SerialNumber::from_slice(&serial)
 }
 
 impl Authority {
@@ -258,13 +319,26 @@ impl Authority {
         Ok(Issuer::new(params, KeyPair::from_pem(&files::key_to_pem(&self.key))?))
     }
 
-    fn revocation_list(&self, role: Role, issued: UnixTime, expires: UnixTime) -> Result<Vec<u8>, SimulatorError> {
+    fn revocation_list(
+        &self,
+        role: Role,
+        revoked: Vec<SerialNumber>,
+        bulletin: &Bulletin,
+        now: UnixTime,
+    ) -> Result<Vec<u8>, SimulatorError> {
+        let (issued, expires) = bulletin.dates(now);
+        let revoked = revoked.into_iter().map(|serial_number| RevokedCertParams {
+            serial_number,
+            revocation_time: date(issued),
+            reason_code: None,
+            invalidity_date: None,
+        });
         let params = CertificateRevocationListParams {
             this_update: date(issued),
             next_update: date(expires),
-            crl_number: SerialNumber::from(1u64),
+            crl_number: SerialNumber::from(u64::from(bulletin.crl_number)),
             issuing_distribution_point: None,
-            revoked_certs: vec![],
+            revoked_certs: revoked.collect(),
             key_identifier_method: KeyIdMethod::Sha256,
         };
         Ok(params.signed_by(&self.issuer(role)?)?.der().to_vec())
@@ -278,7 +352,7 @@ impl Authority {
 
 fn key_usages(role: Role) -> Vec<KeyUsagePurpose> {
     match role {
-        Role::Root | Role::Pck => vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign],
+        Role::Root | Role::Platform | Role::Processor => vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign],
         Role::Tcb => vec![KeyUsagePurpose::DigitalSignature],
     }
 }
@@ -295,10 +369,11 @@ fn authority_params(role: Role, network: &str, now: UnixTime) -> CertificatePara
     let mut params = CertificateParams::default();
     params.distinguished_name = distinguished_name(role, network);
     (params.not_before, params.not_after) = (date(now.minus(BACKDATED)), date(now.plus(20 * 365 * DAY)));
+    params.serial_number = Some(role.serial());
     params.key_usages = key_usages(role);
     params.is_ca = match role {
         Role::Root => IsCa::Ca(BasicConstraints::Constrained(1)),
-        Role::Pck => IsCa::Ca(BasicConstraints::Constrained(0)),
+        Role::Platform | Role::Processor => IsCa::Ca(BasicConstraints::Constrained(0)),
         Role::Tcb => IsCa::ExplicitNoCa,
     };
     params.use_authority_key_identifier_extension = true;
@@ -306,83 +381,30 @@ fn authority_params(role: Role, network: &str, now: UnixTime) -> CertificatePara
 }
 
 /// Intel's extension of a PCK certificate (Intel SGX PCK Certificate and CRL Profile, 1.2.840.113741.1.13.1).
-fn sgx_extension(chip: &Chip) -> Vec<u8> {
+fn sgx_extension(kind: IntelKind, chip: &Chip) -> Vec<u8> {
+    let svn = cpu_svn(chip.old_firmware);
     let mut tcb: Vec<Vec<u8>> =
-        (1u8..).zip(CPU_SVN).map(|(index, svn)| der::entry(&[2, index], der::integer(svn))).collect();
+        (1u8..).zip(svn).map(|(index, svn)| der::entry(&[2, index], der::integer(svn))).collect();
     tcb.push(der::entry(&[2, 17], der::integer(PCE_SVN)));
-    tcb.push(der::entry(&[2, 18], der::octets(&CPU_SVN)));
+    tcb.push(der::entry(&[2, 18], der::octets(&svn)));
     let configuration = [
         der::entry(&[7, 1], der::boolean(false)),
         der::entry(&[7, 2], der::boolean(false)),
         der::entry(&[7, 3], der::boolean(false)),
     ];
-    der::sequence(&[
+    let mut entries = vec![
         der::entry(&[1], der::octets(&chip.ppid)),
         der::entry(&[2], der::sequence(&tcb)),
         der::entry(&[3], der::octets(&PCE_ID)),
         der::entry(&[4], der::octets(&FMSPC)),
         der::entry(&[5], der::enumerated(0)),
-        der::entry(&[6], der::octets(&chip.platform_instance)),
-        der::entry(&[7], der::sequence(&configuration)),
-    ])
-}
-
-fn tcb_info(publication: &Publication) -> String {
-    let components = |svns: &[u8; 16]| -> Vec<serde_json::Value> {
-        svns.iter().map(|svn| serde_json::json!({ "svn": svn })).collect()
-    };
-    let module = serde_json::json!({
-        "mrsigner": hex::encode_upper(MODULE_MRSIGNER),
-        "attributes": "0000000000000000",
-        "attributesMask": "FFFFFFFFFFFFFFFF",
-    });
-    let mut identity = module.clone();
-    identity["id"] = "TDX_01".into();
-    identity["tcbLevels"] =
-        serde_json::json!([{ "tcb": { "isvsvn": MODULE_ISVSVN }, "tcbDate": TCB_DATE, "tcbStatus": "UpToDate" }]);
-    let mut needed = CPU_SVN;
-    needed[0] = publication.needed_svn;
-    serde_json::json!({
-        "id": "TDX",
-        "version": 3,
-        "issueDate": publication.issued.to_string(),
-        "nextUpdate": publication.expires.to_string(),
-        "fmspc": hex::encode_upper(publication.fmspc),
-        "pceId": hex::encode_upper(publication.pce_id),
-        "tcbType": 0,
-        "tcbEvaluationDataNumber": publication.evaluation_number,
-        "tdxModule": module,
-        "tdxModuleIdentities": [identity],
-        "tcbLevels": [{
-            "tcb": {
-                "sgxtcbcomponents": components(&needed),
-                "pcesvn": PCE_SVN,
-                "tdxtcbcomponents": components(&[0; 16]),
-            },
-            "tcbDate": TCB_DATE,
-            "tcbStatus": publication.status,
-            "advisoryIDs": publication.advisories,
-        }],
-    })
-    .to_string()
-}
-
-fn qe_identity(publication: &Publication) -> String {
-    serde_json::json!({
-        "id": publication.qe_id,
-        "version": 2,
-        "issueDate": publication.issued.to_string(),
-        "nextUpdate": publication.expires.to_string(),
-        "tcbEvaluationDataNumber": publication.evaluation_number,
-        "miscselect": "00000000",
-        "miscselectMask": "FFFFFFFF",
-        "attributes": "11000000000000000000000000000000",
-        "attributesMask": "FBFFFFFFFFFFFFFF0000000000000000",
-        "mrsigner": hex::encode_upper(publication.qe_signer),
-        "isvprodid": QE_ISVPRODID,
-        "tcbLevels": [{ "tcb": { "isvsvn": QE_ISVSVN }, "tcbDate": TCB_DATE, "tcbStatus": "UpToDate" }],
-    })
-    .to_string()
+    ];
+    // What the platform authority certifies besides: the processor authority knows single processors only.
+    if kind == IntelKind::Tdx {
+        entries.push(der::entry(&[6], der::octets(&chip.platform_instance)));
+        entries.push(der::entry(&[7], der::sequence(&configuration)));
+    }
+    der::sequence(&entries)
 }
 
 fn pem(certificates: &[&[u8]]) -> String {

@@ -40,9 +40,9 @@ pub enum Machine {
         /// The socket.
         socket: PathBuf,
     },
-    /// The kernel's report interface.
+    /// What this very process is offered: Gramine's files, the kernel's report interface, or the SEV-SNP guest's device.
     Kernel {
-        /// Root of the file system that the interface is looked for in.
+        /// Root of the file system that they are looked for in.
         root: PathBuf,
     },
 }

@@ -4,7 +4,7 @@ use std::{fs, future::Future, net::SocketAddr, path::Path, sync::Arc, time::Dura
 
 use tacit_api::{Problem, ProblemKind, limits};
 use tacit_ledger::{Addresses, At, Ledger, LedgerError};
-use tacit_platform::{ConfigfsTsm, Driver, GuestSocket};
+use tacit_platform::{Driver, GuestSocket};
 use tacit_runtime::{CompiledCache, Engine, EngineConfig, egress::Network};
 use tacit_store::{Blobs, open_local};
 use tacit_types::{Address, deployment::Deployment, signature::SigningKey};
@@ -62,12 +62,12 @@ impl Worker {
         let operator = read_operator(&config.operator_key)?;
         let machine = match &config.machine {
             Machine::GuestAgent { socket } => Driver::GuestSocket(GuestSocket::new(socket)),
-            Machine::Kernel { root } => {
-                ConfigfsTsm::open(root).map(Driver::ConfigfsTsm).ok_or_else(|| WorkerError::Config {
-                    key: "machine",
-                    reason: "this kernel has no report interface (sys/kernel/config/tsm/report)".to_owned(),
-                })?
-            }
+            Machine::Kernel { root } => Driver::find(root).ok_or_else(|| WorkerError::Config {
+                key: "machine",
+                reason: "this machine has neither sys/kernel/config/tsm/report nor dev/sev-guest nor dev/attestation; \
+                             `tacit worker check` says what is missing"
+                    .to_owned(),
+            })?,
         };
         let listener = TcpListener::bind(config.listen)
             .await

@@ -45,7 +45,11 @@ pub fn plan(arguments: &UpArguments, layout: &Layout, folder: &NetworkFolder) ->
         write_key(&layout.operator_key(&worker), &SigningKey::generate(&mut rand::rng()))?;
     }
     let mut vendor = Command::new(layout.binary("tacit-simulator"));
-    vendor.args(["init-root", "--name", &plan.network, "--dir"]).arg(layout.root());
+    vendor.args(["init-root", "--name", &plan.network, "--platform", "tdx", "--dir"]).arg(layout.root());
+    // The second worker is of another vendor; one worker alone needs no second vendor, whose keys take a second to make.
+    if plan.workers > 1 {
+        vendor.args(["--platform", "snp"]);
+    }
     let made = vendor.output().context("could not start tacit-simulator")?;
     ensure!(made.status.success(), "tacit-simulator init-root: {}", String::from_utf8_lossy(&made.stderr).trim());
     layout.write_plan(&plan)?;
@@ -72,8 +76,8 @@ pub async fn found(layout: &Layout, plan: &Plan, folder: &NetworkFolder, chain: 
     }
     chain::fund(chain, &accounts).await?;
 
-    let measurement = measure(layout)?;
-    let policy = policy(layout, plan, measurement)?;
+    let measurements = measure(layout)?;
+    let policy = policy(layout, plan, &measurements)?;
     let ledger = Ledger::connect(chain.url(), predict_addresses(governor.address(), 0), FINALITY)?;
     let addresses = predict_addresses(governor.address(), ledger.writer(&governor)?.next_nonce().await?);
     let template = Template {
@@ -89,7 +93,7 @@ pub async fn found(layout: &Layout, plan: &Plan, folder: &NetworkFolder, chain: 
     };
     let urls: Vec<String> = plan.gatekeeper_names().iter().map(|name| plan.url(name)).collect::<Result<_>>()?;
     let founded = ceremony::run(&urls, template).await.context("the key ceremony")?;
-    deploy(chain, addresses, &governor, &founded.genesis, measurement).await.context("the contracts")?;
+    deploy(chain, addresses, &governor, &founded.genesis, measurements).await.context("the contracts")?;
     folder.write_deployment(&Deployment {
         version: deployment::VERSION,
         cluster_id: founded.cluster,
@@ -101,23 +105,36 @@ pub async fn found(layout: &Layout, plan: &Plan, folder: &NetworkFolder, chain: 
     })
 }
 
-/// What a simulated machine of this network measures of a process that runs its binary.
-fn measure(layout: &Layout) -> Result<Measurement> {
-    let output = Command::new(layout.binary("tacit-simulator"))
-        .args(["measure", "--executable"])
-        .arg(layout.binary("tacit"))
-        .output()?;
-    ensure!(output.status.success(), "tacit-simulator measure: {}", String::from_utf8_lossy(&output.stderr).trim());
-    String::from_utf8_lossy(&output.stdout).trim().parse().context("tacit-simulator measure printed no measurement")
+/// What the simulated machines of this network measure of a process that runs its binary: one number for each platform.
+fn measure(layout: &Layout) -> Result<Vec<Measurement>> {
+    let platforms: &[&str] = if layout.amd_root_certificate().exists() { &["tdx", "snp"] } else { &["tdx"] };
+    let measure = |platform: &&str| -> Result<Measurement> {
+        let output = Command::new(layout.binary("tacit-simulator"))
+            .args(["measure", "--platform", platform, "--executable"])
+            .arg(layout.binary("tacit"))
+            .output()?;
+        ensure!(output.status.success(), "tacit-simulator measure: {}", String::from_utf8_lossy(&output.stderr).trim());
+        String::from_utf8_lossy(&output.stdout).trim().parse().context("tacit-simulator measure printed no measurement")
+    };
+    platforms.iter().map(measure).collect()
 }
 
-fn policy(layout: &Layout, plan: &Plan, measurement: Measurement) -> Result<Policy> {
-    let path = layout.root().join("root.der");
-    let certificate = std::fs::read(&path).with_context(|| path.display().to_string())?;
-    let root = ExtraRoot::simulated(format!("SIM-{}", plan.network), Vendor::Intel, certificate)?;
-    // One binary runs every role, so both images have its measurement.
-    let policy = Policy::preset(Preset::Dev).with_name(plan.network.clone()).with_root(root);
-    Ok(policy.with_image("gatekeeper", &[measurement]).with_image("worker", &[measurement]))
+fn policy(layout: &Layout, plan: &Plan, measurements: &[Measurement]) -> Result<Policy> {
+    let name = format!("SIM-{}", plan.network);
+    let vendors = [
+        (name.clone(), Vendor::Intel, layout.root_certificate()),
+        (format!("{name}-amd"), Vendor::Amd, layout.amd_root_certificate()),
+    ];
+    let mut policy = Policy::preset(Preset::Dev).with_name(plan.network.clone());
+    for (name, vendor, path) in vendors {
+        if vendor == Vendor::Amd && !path.exists() {
+            continue;
+        }
+        let certificate = std::fs::read(&path).with_context(|| path.display().to_string())?;
+        policy = policy.with_root(ExtraRoot::simulated(name, vendor, certificate)?);
+    }
+    // One binary runs every role, so both images have its measurements.
+    Ok(policy.with_image("gatekeeper", measurements).with_image("worker", measurements))
 }
 
 async fn deploy(
@@ -125,7 +142,7 @@ async fn deploy(
     addresses: Addresses,
     governor: &SigningKey,
     genesis: &Genesis,
-    measurement: Measurement,
+    measurements: Vec<Measurement>,
 ) -> Result<()> {
     let ledger = Ledger::connect(chain.url(), addresses, FINALITY)?;
     let parameters = ClusterParameters {
@@ -137,7 +154,7 @@ async fn deploy(
         timelock: 0,
         policy: genesis.policy,
         policy_uri: "deployment.json".into(),
-        measurements: vec![measurement],
+        measurements,
     };
     let deployed = deploy_all(&ledger.writer(governor)?, &parameters).await?;
     ensure!(

@@ -129,6 +129,16 @@ impl Layout {
         self.folder.join("simulated-vendor")
     }
 
+    /// The root certificate of the simulated vendor of Intel's form.
+    pub fn root_certificate(&self) -> PathBuf {
+        self.root().join("root.der")
+    }
+
+    /// The root certificate of the simulated vendor of AMD's form, where the network has one.
+    pub fn amd_root_certificate(&self) -> PathBuf {
+        self.root().join("amd/ark.der")
+    }
+
     /// The chain's snapshots.
     pub fn chain(&self) -> PathBuf {
         self.folder.join("chain")

@@ -25,22 +25,34 @@ struct GatewayConfig {
     peers: Vec<String>,
 }
 
+/// Whether a machine of the network plays AMD's hardware: every second worker, so that workers differ in vendor, where the
+/// network was founded with an AMD root.
+pub fn is_amd(layout: &Layout, name: &str) -> bool {
+    let number = name.strip_prefix("worker-").and_then(|number| number.parse::<u32>().ok());
+    number.is_some_and(|number| number % 2 == 0) && layout.amd_root_certificate().exists()
+}
+
 /// The simulated chip of a machine.
 pub fn chip(layout: &Layout, name: &str) -> Result<Program> {
     let path = |path: &Path| path.display().to_string();
+    let platform = if is_amd(layout, name) { vec!["--platform".to_owned(), "snp".into()] } else { vec![] };
     Ok(Program {
         name: format!("chip-of-{name}"),
         executable: layout.binary("tacit-simulator"),
-        arguments: vec![
-            "--dir".into(),
-            path(&layout.chip(name)),
-            "--root".into(),
-            path(&layout.root()),
-            "--socket".into(),
-            path(&layout.socket(name)?),
-            "--name".into(),
-            name.into(),
-        ],
+        arguments: [
+            vec![
+                "--dir".into(),
+                path(&layout.chip(name)),
+                "--root".into(),
+                path(&layout.root()),
+                "--socket".into(),
+                path(&layout.socket(name)?),
+                "--name".into(),
+                name.into(),
+            ],
+            platform,
+        ]
+        .concat(),
     })
 }
 
@@ -93,5 +105,26 @@ fn role(layout: &Layout, role: &str, name: &str) -> Program {
         name: name.to_owned(),
         executable: layout.binary("tacit"),
         arguments: vec![role.into(), "run".into(), "--config".into(), config],
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_second_worker_plays_the_other_vendor_where_there_is_a_root_for_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let layout = Layout::new(folder.path());
+        assert!(!is_amd(&layout, "worker-2"));
+        let certificate = layout.amd_root_certificate();
+        std::fs::create_dir_all(certificate.parent().unwrap()).unwrap();
+        std::fs::write(certificate, b"").unwrap();
+        assert!(is_amd(&layout, "worker-2"));
+        for name in ["worker-1", "worker-3", "gatekeeper-2", "gateway-2"] {
+            assert!(!is_amd(&layout, name), "{name}");
+        }
+        assert!(chip(&layout, "worker-2").unwrap().arguments.ends_with(&["--platform".into(), "snp".into()]));
+        assert!(!chip(&layout, "worker-1").unwrap().arguments.contains(&"--platform".into()));
     }
 }

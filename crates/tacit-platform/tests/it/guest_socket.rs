@@ -9,16 +9,23 @@ use tokio::net::UnixListener;
 
 /// A guest agent that gives the same answer to everybody.
 fn agent(folder: &tempfile::TempDir, answer: Vec<u8>) -> PathBuf {
+    agent_by_path(folder, move |_| answer.clone())
+}
+
+/// A guest agent that answers by the first line of the request.
+fn agent_by_path(folder: &tempfile::TempDir, answer: impl Fn(&str) -> Vec<u8> + Send + Sync + 'static) -> PathBuf {
+    let answer = std::sync::Arc::new(answer);
     let socket = folder.path().join("dstack.sock");
     let _ = std::fs::remove_file(&socket);
     let listener = UnixListener::bind(&socket).unwrap();
     tokio::spawn(async move {
         while let Ok((mut stream, _)) = listener.accept().await {
-            let answer = answer.clone();
+            let answer = std::sync::Arc::clone(&answer);
             tokio::spawn(async move {
                 let mut request = [0; 4096];
-                let _ = stream.read(&mut request).await;
-                let _ = stream.write_all(&answer).await;
+                let read = stream.read(&mut request).await.unwrap_or(0);
+                let text = String::from_utf8_lossy(&request[..read]);
+                let _ = stream.write_all(&answer(text.lines().next().unwrap_or_default())).await;
             });
         }
     });
@@ -34,6 +41,7 @@ fn http(status: &str, body: &str) -> Vec<u8> {
 fn quote(version: u16, tee: u32, report_data: &[u8; 64]) -> String {
     let mut bytes = vec![0; 700];
     bytes[..2].copy_from_slice(&version.to_le_bytes());
+    bytes[2] = 2; // ECDSA P-256
     bytes[4..8].copy_from_slice(&tee.to_le_bytes());
     let at = match (version, tee) {
         (3, _) => 48 + 320,
@@ -106,4 +114,55 @@ async fn an_agent_without_collateral_says_so() {
         let error = driver.collateral().await.unwrap_err();
         assert!(matches!(error, PlatformError::Unsupported { what: "collateral", .. }), "{error:?}");
     }
+}
+
+/// A report of an AMD machine over this report data, and the same inside version 1's attestation.
+fn snp(report_data: &[u8; 64]) -> (Vec<u8>, String) {
+    let mut report = vec![0; 1184];
+    report[0] = 5;
+    report[0x50..0x90].copy_from_slice(report_data);
+    let attestation = serde_json::json!({
+        "version": 1,
+        "platform": { "kind": "sev-snp", "data": { "report": report, "cert_chain": [], "mr_config": "" } },
+    });
+    let packed = hex::encode(rmp_serde::to_vec_named(&attestation).unwrap());
+    (report, packed)
+}
+
+#[tokio::test]
+async fn an_amd_machines_report_comes_as_a_quote_or_as_an_attestation() {
+    let folder = tempfile::tempdir().unwrap();
+    let (report, attestation) = snp(&[7; 64]);
+    let as_quote = agent(&folder, http("200 OK", &format!(r#"{{"quote":"{}"}}"#, hex::encode(report))));
+    assert_eq!(GuestSocket::new(as_quote).quote(&[7; 64]).await.unwrap().platform(), Platform::SevSnp);
+    for status in ["400 Bad Request", "404 Not Found"] {
+        let body = format!(r#"{{"attestation":"{attestation}"}}"#);
+        let socket = GuestSocket::new(agent_by_path(&folder, move |line| match line {
+            "POST /v1/Attest HTTP/1.1" => http("200 OK", &body),
+            _ => http(status, r#"{"error":"no quote on this platform"}"#),
+        }));
+        assert_eq!(socket.quote(&[7; 64]).await.unwrap().platform(), Platform::SevSnp);
+        assert!(matches!(socket.quote(&[8; 64]).await, Err(PlatformError::OtherReportData)));
+    }
+}
+
+#[tokio::test]
+async fn an_agent_without_either_keeps_its_first_word() {
+    let folder = tempfile::tempdir().unwrap();
+    let socket = GuestSocket::new(agent_by_path(&folder, |line| match line {
+        "POST /v1/Attest HTTP/1.1" => http("404 Not Found", r#"{"error":"no such method"}"#),
+        _ => http("400 Bad Request", r#"{"error":"the quoting service is down"}"#),
+    }));
+    let error = socket.quote(&[7; 64]).await.unwrap_err();
+    assert!(
+        matches!(&error, PlatformError::Refused { method: "/GetQuote", reason, .. } if reason.contains("down")),
+        "{error:?}"
+    );
+}
+
+#[tokio::test]
+async fn an_agent_says_its_version() {
+    let folder = tempfile::tempdir().unwrap();
+    let socket = GuestSocket::new(agent(&folder, http("200 OK", r#"{"version":"0.5.11","rev":"ab","more":1}"#)));
+    assert_eq!(socket.version().await.unwrap().version, "0.5.11");
 }

@@ -1,5 +1,6 @@
-//! Drivers against a guest agent and a kernel interface that behave, and ones that do not.
+//! Drivers against guest agents, kernel interfaces and files that behave, and ones that do not.
 #![allow(clippy::unwrap_used)]
 
 mod configfs;
+mod gramine;
 mod guest_socket;

@@ -58,7 +58,7 @@ fn make_network(directory: &Path) -> (Deployment, CertifiedWorker) {
     };
     let value = |json: Vec<u8>| serde_json::from_slice::<serde_json::Value>(&json).unwrap();
     let worker_machine = machine("worker", NOT_BEFORE);
-    let measurement = worker_machine.registers(EXECUTABLE).measurement();
+    let measurement = worker_machine.measurement(EXECUTABLE);
     let policy = Policy::preset(Preset::Dev)
         .with_name("golden")
         .with_root(root.policy_entry("SIMULATED golden-sim").unwrap())

@@ -7,16 +7,18 @@ use tacit_attest::{
     verify,
 };
 
+use super::tdx::{bench, of_domain};
+use super::{Bench, DATA, EXECUTABLE, NOW};
 use crate::Registers;
+use crate::machine::Attester;
 use crate::quote::TrustDomain;
-use crate::refusals::{Bench, DATA, EXECUTABLE, NOW};
 
 /// Seen elsewhere: the identity of the TDX module was not looked at.
 #[test]
 fn another_tdx_module_is_refused() {
-    let bench = Bench::new();
+    let bench = bench();
     let refused = |change: fn(&mut TrustDomain)| {
-        let refused = bench.of_domain(change);
+        let refused = of_domain(&bench, change);
         assert!(matches!(refused, Err(AttestError::TdxModule(_))), "{refused:?}");
     };
     refused(|domain| domain.module_signer = [0; 48]);
@@ -29,17 +31,17 @@ fn another_tdx_module_is_refused() {
 /// Seen elsewhere: XFAM, the module's attributes and the debug bit were not looked at.
 #[test]
 fn a_trust_domain_that_its_host_can_read_is_refused() {
-    let bench = Bench::new();
-    assert_eq!(bench.of_domain(|domain| domain.attributes |= 1), Err(AttestError::Debug));
+    let bench = bench();
+    assert_eq!(of_domain(&bench, |domain| domain.attributes |= 1), Err(AttestError::Debug));
     // Every bit of the module's attributes, its debug bit among them, and every attribute that only harms.
     for bit in 0..64 {
-        assert!(bench.of_domain(|domain| domain.module_attributes = 1 << bit).is_err(), "module attribute {bit}");
+        assert!(of_domain(&bench, |domain| domain.module_attributes = 1 << bit).is_err(), "module attribute {bit}");
     }
     for bit in (0..=15).chain([17, 29]).chain(23..=26).chain(32..=61) {
-        assert!(bench.of_domain(|domain| domain.attributes |= 1 << bit).is_err(), "attribute {bit}");
+        assert!(of_domain(&bench, |domain| domain.attributes |= 1 << bit).is_err(), "attribute {bit}");
     }
     for bit in [3, 4, 10, 13, 16, 19, 40, 63] {
-        let refused = bench.of_domain(|domain| domain.xfam |= 1 << bit);
+        let refused = of_domain(&bench, |domain| domain.xfam |= 1 << bit);
         assert!(matches!(refused, Err(AttestError::Attribute(_))), "XFAM {bit}: {refused:?}");
     }
 }
@@ -47,12 +49,11 @@ fn a_trust_domain_that_its_host_can_read_is_refused() {
 /// Seen elsewhere: an advisory changed the status overnight, and 7 of 22 nodes were out.
 #[test]
 fn a_new_advisory_can_be_met_by_a_dated_grace() {
-    let bench = Bench::new();
+    let bench = bench();
     let standard = Policy { extra_roots: bench.policy.extra_roots.clone(), ..Policy::preset(Preset::Standard) };
     let overnight = |policy: &Policy| {
-        bench.of_publication_under(policy, |publication| {
-            publication.status = "OutOfDate";
-            publication.advisories = vec!["INTEL-SA-01421"];
+        bench.of_bulletin_under(policy, |bulletin| {
+            *bulletin = bulletin.clone().with_status("OutOfDate", &["INTEL-SA-01421".into()]);
         })
     };
     let too_low = AttestError::TcbTooLow { policy: "standard".into(), status: TcbStatus::OutOfDate };
@@ -67,7 +68,7 @@ fn a_new_advisory_can_be_met_by_a_dated_grace() {
 
 #[test]
 fn attributes_that_do_not_only_protect_must_be_named() {
-    let bench = Bench::new();
+    let bench = bench();
     let with = |bit: u32, extra: &[TdAttribute]| {
         let mut domain = TrustDomain::default();
         domain.attributes |= 1 << bit;
@@ -103,7 +104,8 @@ fn of_registers(
     complete: impl FnOnce(Evidence) -> Evidence,
     policy: &Policy,
 ) -> Result<VerifiedEvidence, AttestError> {
-    let quote = bench.machine.enclave.quote_of(domain, registers, &DATA);
+    let Attester::Intel(enclave) = &bench.machine.attester else { panic!("not an Intel machine") };
+    let quote = enclave.quote_domain(domain, registers, &DATA);
     verify(&complete(Evidence::tdx(quote, None).unwrap()), &bench.collateral(), policy, NOW)
 }
 
@@ -113,7 +115,7 @@ fn with_log(evidence: Evidence, log: &str) -> Evidence {
 
 #[test]
 fn a_policy_can_name_what_was_composed_and_which_image_runs() {
-    let bench = Bench::new();
+    let bench = bench();
     let mut policy = bench.policy.clone();
     policy.events.insert("compose-hash".into(), vec![Pin::new(&COMPOSE).unwrap()]);
     let judge = |form, events: &[(&str, &[u8])]| {
@@ -168,7 +170,7 @@ fn boot_log_of(data: [&[u8]; 3]) -> Vec<u8> {
 
 #[test]
 fn a_boot_log_is_replayed_to_the_measured_registers() {
-    let bench = Bench::new();
+    let bench = bench();
     let log = boot_log_of([b"firmware", b"kernel", b"command line"]);
     let mut registers = bench.machine.registers(EXECUTABLE);
     registers.rtmr[..3].copy_from_slice(&boot_log::replay(&boot_log::parse(&log).unwrap()));
