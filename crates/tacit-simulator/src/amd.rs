@@ -89,6 +89,9 @@ impl Role {
 }
 
 impl AmdRoot {
+    /// The cloud operator that every simulated VLEK names.
+    pub const PROVIDER: &'static str = "CN=simulated-cloud.invalid";
+
     /// Makes the authorities in `directory` (mode 0700) for the network `network`.
     pub(crate) fn create(directory: &Path, network: &str, now: UnixTime) -> Result<(), SimulatorError> {
         files::make_directory(directory)?;
@@ -183,7 +186,9 @@ impl AmdRoot {
         }
         extensions.push(match kind {
             EndorsementKey::Vcek => ("1.3.6.1.4.1.3704.1.4".to_owned(), chip.to_vec()),
-            EndorsementKey::Vlek => ("1.3.6.1.4.1.3704.1.5".to_owned(), der::tagged(0x16, b"simulated-cloud.invalid")),
+            EndorsementKey::Vlek => {
+                ("1.3.6.1.4.1.3704.1.5".to_owned(), der::tagged(0x16, AmdRoot::PROVIDER.as_bytes()))
+            }
         });
         let extensions =
             extensions.into_iter().map(|(oid, value)| extension(&oid, false, value)).collect::<Result<_, _>>()?;

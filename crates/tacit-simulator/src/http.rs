@@ -149,6 +149,19 @@ struct QuoteRequest {
     report_data: String,
 }
 
+impl QuoteRequest {
+    /// The report data, filled up with zeros.
+    fn report_data(&self) -> Result<[u8; 64], Refusal> {
+        let digits = self.report_data.strip_prefix("0x").unwrap_or(&self.report_data);
+        let given = hex::decode(digits).map_err(|_| Refusal::bad("report_data is not hex"))?;
+        let mut report_data = [0; 64];
+        let place =
+            report_data.get_mut(..given.len()).ok_or_else(|| Refusal::bad("report_data has more than 64 bytes"))?;
+        place.copy_from_slice(&given);
+        Ok(report_data)
+    }
+}
+
 #[derive(Deserialize)]
 struct KeyRequest {
     #[serde(default)]
@@ -220,6 +233,11 @@ impl Service {
                 self.key(self.measure(caller).await?, &request)
             }
             "/Info" => Ok(self.info(self.measure(caller).await?)),
+            "/v1/Attest" => {
+                let request: QuoteRequest = parse(&body)?;
+                self.attest(self.measure(caller).await?, &request)
+            }
+            "/Version" => Ok(json!({ "version": env!("CARGO_PKG_VERSION"), "rev": "SIMULATED" })),
             "/Collateral" => {
                 let collateral = self.machine.collateral(now()).map_err(internal)?;
                 serde_json::to_value(collateral).map_err(|_| internal("no JSON form"))
@@ -237,14 +255,33 @@ impl Service {
         digest.map_err(|_| refuse())?.map_err(|_| refuse())
     }
 
+    /// The evidence in the MessagePack of guest API version 1. It knows no enclaves: those are asked for a quote.
+    fn attest(&self, executable: [u8; 48], request: &QuoteRequest) -> Result<Value, Refusal> {
+        let report_data = request.report_data()?;
+        let evidence = self.machine.quote(executable, &report_data).map_err(internal)?;
+        let document = evidence.document();
+        let platform = match self.machine.hardware() {
+            Hardware::Tdx => {
+                let log: Value = serde_json::from_str(&self.machine.event_log()).unwrap_or_default();
+                let events: Vec<Value> = log.as_array().into_iter().flatten().map(with_bytes).collect();
+                json!({ "kind": "tdx", "data": { "quote": document, "event_log": events } })
+            }
+            Hardware::SevSnp { .. } => {
+                json!({ "kind": "sev-snp", "data": { "report": document, "cert_chain": [], "mr_config": "{}" } })
+            }
+            Hardware::Sgx => return Err(Refusal::bad("an enclave has no attestation, only a quote")),
+        };
+        let stack = json!({
+            "kind": "dstack",
+            "data": { "report_data": report_data.as_slice(), "runtime_events": [], "config": "{}" },
+        });
+        let attestation = json!({ "version": 1, "platform": platform, "stack": stack });
+        let packed = rmp_serde::to_vec_named(&attestation).map_err(internal)?;
+        Ok(json!({ "attestation": hex::encode(packed), "boottime_gpu_evidence": [] }))
+    }
+
     fn quote(&self, executable: [u8; 48], request: &QuoteRequest) -> Result<Value, Refusal> {
-        let digits = request.report_data.strip_prefix("0x").unwrap_or(&request.report_data);
-        let given = hex::decode(digits).map_err(|_| Refusal::bad("report_data is not hex"))?;
-        if given.len() > 64 {
-            return Err(Refusal::bad("report_data has more than 64 bytes"));
-        }
-        let mut report_data = [0; 64];
-        report_data[..given.len()].copy_from_slice(&given);
+        let report_data = request.report_data()?;
         let evidence = self.machine.quote(executable, &report_data).map_err(internal)?;
         Ok(json!({
             "quote": hex::encode(evidence.document()),
@@ -302,6 +339,16 @@ impl Service {
             "tcb_info": tcb_info.to_string(),
         })
     }
+}
+
+/// An event whose digest and payload are bytes in place of hex.
+fn with_bytes(event: &Value) -> Value {
+    let mut event = event.clone();
+    for name in ["digest", "event_payload"] {
+        let bytes = event[name].as_str().and_then(|digits| hex::decode(digits).ok()).unwrap_or_default();
+        event[name] = json!(bytes);
+    }
+    event
 }
 
 /// Who connected, by the kernel's word.

@@ -147,7 +147,7 @@ impl SecureProcessor {
         put(0x08, &guest.policy.to_le_bytes());
         put(0x30, &guest.vmpl.to_le_bytes());
         put(0x34, &1u32.to_le_bytes()); // ECDSA P-384 with SHA-384
-        put(0x38, &guest.reported_tcb);
+        put(0x38, &committed); // what runs; the host may let a report claim less
         put(0x40, &1u64.to_le_bytes()); // SMT is on
         put(0x48, &guest.key_info.to_le_bytes());
         put(0x50, report_data);
@@ -160,7 +160,7 @@ impl SecureProcessor {
         put(0x1e0, &committed);
         put(0x1e8, &[29, 55, 1]); // build, minor and major number of the current firmware
         put(0x1ec, &[29, 55, 1]); // and of the committed one
-        put(0x1f0, &guest.reported_tcb);
+        put(0x1f0, &committed);
         let signature: Signature = self.key.sign(&report[..SIGNED]);
         for (at, number) in [(SIGNED, signature.r().to_bytes()), (SIGNED + 72, signature.s().to_bytes())] {
             // Little-endian in a field of 72 bytes.

@@ -14,7 +14,8 @@ use super::{Bench, DATA, EXECUTABLE, NOW, vendors_refuse};
 use crate::machine::Attester;
 use crate::snp::Guest;
 use crate::{
-    Bulletin, EndorsementKey, Flaws, Generation, Hardware, Machine, RevocableAuthority, Root, Setup, SimulatorError,
+    AmdRoot, Bulletin, EndorsementKey, Flaws, Generation, Hardware, Machine, RevocableAuthority, Root, Setup,
+    SimulatorError,
 };
 
 const GENOA: Hardware = Hardware::SevSnp { generation: Generation::Genoa, key: EndorsementKey::Vcek };
@@ -37,6 +38,13 @@ fn bench(hardware: Hardware, flaws: Flaws) -> Bench {
 
 fn genoa() -> Bench {
     bench(GENOA, Flaws::default())
+}
+
+/// A machine of a cloud operator, under a policy that accepts the operator.
+fn provider(hardware: Hardware) -> Bench {
+    let mut bench = bench(hardware, Flaws::default());
+    bench.policy.snp.vlek_providers = vec![AmdRoot::PROVIDER.into()];
+    bench
 }
 
 fn of_guest(bench: &Bench, change: impl FnOnce(&mut Guest)) -> Result<VerifiedEvidence, AttestError> {
@@ -105,7 +113,8 @@ fn flaws_and_policies_are_judged_by_the_production_path() {
     let old = bench(TURIN, Flaws { old_firmware: true, ..Flaws::default() });
     assert_eq!(old.result().unwrap().tcb_status(), TcbStatus::OutOfDate);
     let bench = genoa();
-    let minimum = |microcode| SnpMinimum { class: HardwareClass::EpycGenoa, bootloader: 9, tee: 0, snp: 23, microcode };
+    let minimum =
+        |microcode| SnpMinimum { class: HardwareClass::EpycGenoa, fmc: 0, bootloader: 9, tee: 0, snp: 23, microcode };
     assert!(bench.under(|policy| policy.tcb.snp_minimum = vec![minimum(72)]).is_ok());
     assert_eq!(
         bench.under(|policy| policy.tcb.snp_minimum = vec![minimum(73)]),
@@ -126,8 +135,12 @@ fn flaws_and_policies_are_judged_by_the_production_path() {
 #[test]
 fn a_cloud_operators_key_vouches_for_the_operator_and_for_no_chip() {
     let vlek = Hardware::SevSnp { generation: Generation::Genoa, key: EndorsementKey::Vlek };
-    let (bench, other) = (bench(vlek, Flaws::default()), bench(vlek, Flaws::default()));
+    let (bench, other) = (provider(vlek), provider(vlek));
     let verified = bench.verified();
+    assert_eq!(
+        bench.under(|policy| policy.snp.vlek_providers.clear()),
+        Err(AttestError::ProviderNotAccepted { provider: AmdRoot::PROVIDER.into() })
+    );
     assert!(verified.simulated());
     assert_eq!(verified.hardware_class(), HardwareClass::EpycGenoa);
     assert_ne!(bench.machine.chip(), other.machine.chip());
@@ -142,7 +155,7 @@ fn a_cloud_operators_key_vouches_for_the_operator_and_for_no_chip() {
 #[test]
 fn a_revoked_authority_takes_its_own_keys_with_it() {
     let vlek = Hardware::SevSnp { generation: Generation::Genoa, key: EndorsementKey::Vlek };
-    let (chip, provider) = (genoa(), bench(vlek, Flaws::default()));
+    let (chip, provider) = (genoa(), provider(vlek));
     let of = |bench: &Bench, authority| bench.of_bulletin(|bulletin| bulletin.revoked_authorities = vec![authority]);
     assert_eq!(of(&chip, RevocableAuthority::Ask), Err(AttestError::Revoked { what: "ASK certificate" }));
     assert!(of(&chip, RevocableAuthority::Asvk).is_ok());

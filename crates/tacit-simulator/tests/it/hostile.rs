@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use tacit_platform::GuestSocket;
-use tacit_simulator::{Machine, Root, RunningSimulator, Simulator};
+use tacit_simulator::{EndorsementKey, Generation, Hardware, Machine, Root, RunningSimulator, Setup, Simulator};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::UnixStream;
 
@@ -11,7 +11,12 @@ use crate::process::now;
 
 fn machine(folder: &Path) -> RunningSimulator {
     let root = Root::create(&folder.join("root"), "test-sim", now()).unwrap();
-    let machine = Machine::open(&folder.join("machine"), root, "m", &[], now()).unwrap();
+    start(folder, root, Hardware::Tdx)
+}
+
+fn start(folder: &Path, root: Root, hardware: Hardware) -> RunningSimulator {
+    let setup = Setup { hardware, name: "m".into(), ..Setup::default() };
+    let machine = Machine::open_as(&folder.join(hardware.name()), root, &setup, now()).unwrap();
     Simulator::start(machine, &folder.join("m.sock")).unwrap()
 }
 
@@ -32,9 +37,19 @@ fn post(path: &str, body: &str) -> Vec<u8> {
 }
 
 #[tokio::test]
-async fn bad_requests_get_a_status_and_the_next_caller_is_served() {
+async fn bad_requests_get_a_status_and_the_next_caller_is_served_on_every_platform() {
     let folder = tempfile::tempdir().unwrap();
-    let running = machine(folder.path());
+    let root = folder.path().join("root");
+    drop(Root::create(&root, "test-sim", now()).unwrap().with_amd(now()).unwrap());
+    let snp = Hardware::SevSnp { generation: Generation::Turin, key: EndorsementKey::Vcek };
+    for hardware in [Hardware::Tdx, Hardware::Sgx, snp] {
+        let running = start(folder.path(), Root::open(&root).unwrap(), hardware);
+        check_bad_requests(&running).await;
+        running.stop().await;
+    }
+}
+
+async fn check_bad_requests(running: &RunningSimulator) {
     let long = "a".repeat(20_000);
     let mut wrong = Vec::new();
     let mut check = async |bytes: Vec<u8>, expected: u16| {
@@ -55,6 +70,14 @@ async fn bad_requests_get_a_status_and_the_next_caller_is_served() {
     check(post("/GetKey", &format!(r#"{{"path":"{}"}}"#, "a".repeat(1025))), 400).await;
     check(post("/Nothing", ""), 404).await;
     check(post("/GetQuote", &long), 413).await;
+    check(post("/Collateral", "{"), 200).await;
+    let attests = if running.machine().hardware() == Hardware::Sgx { 400 } else { 200 };
+    check(post("/v1/Attest", ""), attests).await;
+    check(post("/v1/Attest", r#"{"report_data":"zz"}"#), 400).await;
+    check(post("/v1/Attest", &format!(r#"{{"report_data":"{}"}}"#, "ab".repeat(65))), 400).await;
+    check(post("/v1/Attest", "[]"), 400).await;
+    check(post("/v1/Nothing", ""), 404).await;
+    check(post("/Version", ""), 200).await;
     check(b"GET /Info HTTP/1.1\r\nHost: localhost\r\n\r\n".to_vec(), 405).await;
     check(b"\x16\x03\x01 this is not HTTP\r\n\r\n".to_vec(), 400).await;
     check(format!("POST /Info HTTP/1.1\r\nX: {long}\r\n\r\n").into_bytes(), 431).await;
