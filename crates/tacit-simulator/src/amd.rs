@@ -95,7 +95,7 @@ impl AmdRoot {
     /// Makes the authorities in `directory` (mode 0700) for the network `network`.
     pub(crate) fn create(directory: &Path, network: &str, now: UnixTime) -> Result<(), SimulatorError> {
         files::make_directory(directory)?;
-        // RSA keys of this size take a second each: make them at the same time.
+        // RSA keys of this size take half a second and more each: make them at the same time.
         let keys = std::thread::scope(|scope| {
             let threads = Role::ALL.map(|_| scope.spawn(|| KeyPair::generate(KeySize::Rsa4096)));
             threads.map(|thread| thread.join().expect("making a key does not panic")).into_iter().collect()
