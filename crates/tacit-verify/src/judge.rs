@@ -70,7 +70,7 @@ pub(crate) fn judge_evidence(
 }
 
 /// The vendors' roots by id, computed once.
-static VENDOR_ROOTS: LazyLock<[(VendorRoot, RootId); 7]> =
+static VENDOR_ROOTS: LazyLock<[(VendorRoot, RootId); VendorRoot::ALL.len()]> =
     LazyLock::new(|| VendorRoot::ALL.map(|root| (root, root.id())));
 
 fn vendor_root(id: RootId) -> Option<VendorRoot> {
