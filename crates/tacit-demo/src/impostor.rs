@@ -7,6 +7,7 @@ use std::{
 };
 
 use anyhow::{Context, Result, ensure};
+use tacit_types::eip712::Platform;
 
 use crate::{
     inputs::Inputs,
@@ -25,7 +26,7 @@ pub fn run(network: &Network, inputs: &Inputs) -> Result<()> {
     std::fs::create_dir_all(folder.join("chip"))?;
     let binary = folder.join("tacit");
     alter(&network.binary("tacit"), &binary, inputs.impostor_bits)?;
-    let measurement = network.measure(&binary)?;
+    let measurement = network.measure(&binary, Platform::Tdx)?;
 
     let socket = folder.join("chip.sock");
     let mut chip = Command::new(network.binary("tacit-simulator"));

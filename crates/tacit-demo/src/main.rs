@@ -54,8 +54,7 @@ async fn main() -> Result<()> {
         return Ok(());
     }
     let mut demo = Demo::new(&arguments.project, &arguments.binaries)?;
-    let outcome =
-        if arguments.mutate_all { mutations::check_all(&mut demo).await } else { demo.show(arguments.mutate).await };
-    demo.end()?;
-    outcome
+    let all = arguments.mutate_all;
+    let outcome = if all { mutations::check_all(&mut demo).await } else { demo.show(arguments.mutate).await };
+    demo.end().and(outcome)
 }

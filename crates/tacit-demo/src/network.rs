@@ -8,12 +8,12 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use rustix::process::{Pid, Signal, kill_process};
 use tacit_api::{StatusReport, WorkerIdentity, reports::NodeState};
 use tacit_attest::Preset;
 use tacit_client::{Client, Entry};
-use tacit_types::{FunctionId, deployment::Deployment, ids::parse_hex, signature::SigningKey};
+use tacit_types::{FunctionId, deployment::Deployment, eip712::Platform, ids::parse_hex, signature::SigningKey};
 use tacit_verify::Judge;
 
 use crate::{inputs::Inputs, screen::short, tool::Tool};
@@ -61,12 +61,13 @@ impl Network {
             short(&deployment.cluster_id),
             deployment.policy["extra_roots"][0]["name"].as_str().context("the policy names no root of its own")?,
         );
-        let expected = self.measure(&inputs.worker_binary)?;
         for (number, worker) in (1..).zip(&status.workers) {
             let found = worker.measurement.with_context(|| format!("worker-{number} has no measurement"))?;
-            let signatures = self.signatures(&worker.url).await?;
+            let (signatures, platform) = self.admission(&worker.url).await?;
+            let expected = self.measure(&inputs.worker_binary, platform)?;
             println!(
-                "  worker-{number}  measured {} = the running binary, guest image inside    admitted by {signatures} of {}, {} needed",
+                "  worker-{number}  {:<11}  measured {} = the running binary    admitted by {signatures} of {}, {} needed",
+                platform.name(),
                 short(&found),
                 set.size(),
                 set.threshold,
@@ -108,17 +109,23 @@ impl Network {
         Ok(keys.len())
     }
 
-    /// Gatekeepers that signed the certificate of the worker at a URL; it holds under the client's policy.
-    async fn signatures(&self, url: &str) -> Result<usize> {
+    /// Gatekeepers that signed the certificate of the worker at a URL, and its platform; it holds under the client's policy.
+    async fn admission(&self, url: &str) -> Result<(usize, Platform)> {
         self.client()?.through(vec![Entry::worker(url)]).fetch_workers(FunctionId::ZERO).await?;
         let identity: WorkerIdentity = reqwest::get(format!("{url}/v1/identity")).await?.json().await?;
-        Ok(identity.signatures.len())
+        Ok((identity.signatures.len(), identity.certificate.platform))
     }
 
-    /// What a simulated machine measures of a process that runs this binary.
-    pub fn measure(&self, binary: &Path) -> Result<String> {
+    /// What a simulated machine of a platform measures of a process that runs this binary.
+    pub fn measure(&self, binary: &Path, platform: Platform) -> Result<String> {
+        let platform = match platform {
+            Platform::Sgx => "sgx",
+            Platform::Tdx => "tdx",
+            Platform::SevSnp => "snp",
+            Platform::Nitro => bail!("there are no simulated Nitro enclaves"),
+        };
         let mut command = Command::new(self.binary("tacit-simulator"));
-        let output = command.args(["measure", "--executable"]).arg(binary).output()?;
+        let output = command.args(["measure", "--platform", platform, "--executable"]).arg(binary).output()?;
         ensure!(output.status.success(), "tacit-simulator measure: {}", String::from_utf8_lossy(&output.stderr).trim());
         Ok(String::from_utf8(output.stdout)?.trim().to_owned())
     }

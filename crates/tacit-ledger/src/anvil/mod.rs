@@ -94,7 +94,7 @@ impl Anvil {
         let lock = process::lock(&config.directory)?;
         let snapshots = Snapshots::new(&config.directory);
         process::end_orphan(&config.directory, &snapshots).await?;
-        let port = process::choose_port(&config)?;
+        let port = process::choose_port(&config).await?;
         let (process, rpc) = launch(&config, port, &snapshots).await?;
         let pid = Arc::new(AtomicU32::new(process.pid()));
         let (restarts_sender, restarts) = watch::channel(0);

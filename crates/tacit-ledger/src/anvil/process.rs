@@ -135,15 +135,26 @@ pub(super) async fn end_orphan(directory: &Path, snapshots: &Snapshots) -> Resul
     Err(failed("cannot be ended")(io::ErrorKind::TimedOut.into()))
 }
 
+/// Longest wait for a port that is in use: a connection of anybody's may have it for its own end for a moment.
+const PORT_PATIENCE: std::time::Duration = std::time::Duration::from_secs(30);
+
 /// The configured port, or the last one if it is free, or any free one.
-pub(super) fn choose_port(config: &AnvilConfig) -> Result<u16, LedgerError> {
+pub(super) async fn choose_port(config: &AnvilConfig) -> Result<u16, LedgerError> {
     let free = |port: u16| {
         TcpListener::bind((Ipv4Addr::LOCALHOST, port))
             .and_then(|listener| listener.local_addr())
             .map(|address| address.port())
     };
     if let Some(port) = config.port {
-        return free(port).map_err(failed("cannot have its port"));
+        let until = tokio::time::Instant::now() + PORT_PATIENCE;
+        loop {
+            match free(port) {
+                Err(error) if error.kind() == io::ErrorKind::AddrInUse && tokio::time::Instant::now() < until => {
+                    tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+                }
+                result => return result.map_err(failed("cannot have its port")),
+            }
+        }
     }
     let last = read_record(&config.directory).map_or(0, |record| record.port);
     free(last).or_else(|_| free(0)).map_err(failed("finds no free port"))
@@ -167,7 +178,7 @@ mod tests {
         let binary = AnvilSearch::from_environment().find().expect("run `make bootstrap`, or `npm ci` in contracts/");
         let config = AnvilConfig { binary, directory: folder.path().into(), port: None, chain_id: 5 };
         let snapshots = Snapshots::new(folder.path());
-        let port = choose_port(&config).unwrap();
+        let port = choose_port(&config).await.unwrap();
         let (process, rpc) = super::super::launch(&config, port, &snapshots).await.unwrap();
         rpc.mine().await.unwrap();
         assert!(snapshots.load().await.unwrap().is_none());
