@@ -143,6 +143,12 @@ impl<'a> Course<'a> {
     }
 
     async fn run(mut self) -> Result<Answer, ClientError> {
+        // Who may answer is looked up before a way is chosen: then it is known which way is silent. If that fails, the first try
+        // says why.
+        if let Some(way) = self.free_way() {
+            let look = self.client.candidates(way, self.request.function);
+            let _ = tokio::time::timeout_at(self.end.into(), look).await;
+        }
         let overdue = self.client.ways.calls.overdue(self.request.patience / TRIES);
         let mut tries = FuturesUnordered::new();
         let mut next = Instant::now();

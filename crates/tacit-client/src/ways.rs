@@ -17,6 +17,10 @@ pub(crate) const AT_ONCE: usize = 2;
 const SUSPICION: Duration = Duration::from_secs(60);
 /// A way is silent if it takes longer than twice what the answer took another way, and this.
 const MARGIN: Duration = Duration::from_millis(200);
+/// When the answer to a call is overdue as long as nothing is known.
+const CALLS: Duration = Duration::from_secs(1);
+/// The same of a look-up, which runs no function.
+const LOOKUPS: Duration = Duration::from_millis(500);
 
 /// The ways into the network, and what is remembered of them.
 pub(crate) struct Ways {
@@ -41,7 +45,7 @@ pub(crate) struct Sent {
 impl Ways {
     pub(crate) fn new(entries: Vec<Entry>) -> Self {
         let suspected = Mutex::new(vec![None; entries.len()]);
-        Self { entries, suspected, calls: Pace::default(), lookups: Pace::default() }
+        Self { entries, suspected, calls: Pace::new(CALLS), lookups: Pace::new(LOOKUPS) }
     }
 
     pub(crate) fn entries(&self) -> &[Entry] {
@@ -133,8 +137,9 @@ impl Ways {
 }
 
 /// How long recent answers took, and so when one is overdue.
-#[derive(Default)]
 pub(crate) struct Pace {
+    /// When an answer is overdue as long as nothing is known.
+    unknown: Duration,
     recent: Mutex<VecDeque<Duration>>,
 }
 
@@ -143,10 +148,12 @@ impl Pace {
     const KEPT: usize = 64;
     /// Answers without which nothing is known yet.
     const ENOUGH: usize = 8;
-    /// When an answer is overdue as long as nothing is known.
-    const UNKNOWN: Duration = Duration::from_secs(1);
     /// No answer is overdue before that.
     const SHORTEST: Duration = Duration::from_millis(500);
+
+    fn new(unknown: Duration) -> Self {
+        Self { unknown, recent: Mutex::default() }
+    }
 
     fn record(&self, took: Duration) {
         let mut recent = self.recent.lock().unwrap_or_else(PoisonError::into_inner);
@@ -163,7 +170,7 @@ impl Pace {
         drop(recent);
         sorted.sort_unstable();
         let usual = if sorted.len() < Self::ENOUGH {
-            Self::UNKNOWN
+            self.unknown
         } else {
             (sorted[(sorted.len() * 95).div_ceil(100) - 1] * 2).max(Self::SHORTEST)
         };
@@ -186,7 +193,7 @@ mod tests {
     #[test]
     fn an_answer_is_overdue_after_twice_what_is_usual_within_bounds() {
         let check = |answers: &[u64], longest: u64, expected: u64| {
-            let pace = Pace::default();
+            let pace = Pace::new(CALLS);
             answers.iter().for_each(|took| pace.record(Duration::from_millis(*took)));
             let overdue = pace.overdue(Duration::from_millis(longest));
             assert_eq!(overdue, Duration::from_millis(expected), "{answers:?} {longest}");

@@ -47,6 +47,16 @@ async fn a_silent_gateway_stalls_neither_the_look_up_nor_the_call() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_client_that_begins_with_a_silent_gateway_waits_for_it_once() {
+    let network = Network::start().await;
+    network.gateways[0].silence(true);
+    let (_, took) = call(&network.client()).await;
+    assert!(took < PATIENCE / 3, "{took:?}");
+    assert_eq!(network.gateways[0].requests(), 1, "only the look-up");
+    assert_eq!((asked(&network), ran(&network)), (1, 1));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_gateway_that_takes_the_call_and_falls_silent_costs_little() {
     let network = Network::start().await;
     let client = network.client();
