@@ -40,10 +40,11 @@ peers: ## Fetch the programs that benchmarks compare with
 	@$(BOOTSTRAP)
 	cargo xtask peers
 
-bench: build ## Run the benchmarks
+bench: build ## Run all benchmarks
 	@$(BOOTSTRAP)
-	"$$CARGO_TARGET_DIR/release/tacit" bench runtime
-	"$$CARGO_TARGET_DIR/release/tacit" bench call
+	for name in runtime call density gatekeepers chain; do
+		"$$CARGO_TARGET_DIR/release/tacit" bench "$$name"
+	done
 
 install: build ## Link tacit into ~/.local/bin
 	@$(BOOTSTRAP)

@@ -40,8 +40,8 @@ pub enum Command {
     /// Check this machine and the network for what commonly goes wrong.
     #[command(after_help = "Example:\n  tacit doctor")]
     Doctor,
-    /// Measure on this machine: runtime, call.
-    #[command(after_help = "Example:\n  tacit bench runtime --json")]
+    /// Measure on this machine and print rows.
+    #[command(after_help = "Examples:\n  tacit bench call\n  tacit bench gatekeepers --json > gatekeepers.json")]
     Bench(BenchArguments),
     /// Make a folder with a new function.
     #[command(after_help = "Example:\n  tacit new my-oracle --template oracle")]
@@ -109,14 +109,30 @@ pub struct UpArguments {
     pub detach: bool,
 }
 
-/// What to measure.
+/// `tacit bench`.
 #[derive(Debug, Args)]
 pub struct BenchArguments {
-    /// Name of the benchmark: runtime or call.
-    pub name: String,
+    /// Which benchmark.
+    #[arg(value_name = "NAME")]
+    pub name: Benchmark,
     /// Print JSON.
     #[arg(long)]
     pub json: bool,
+}
+
+/// A benchmark: some rows that are measured together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Benchmark {
+    /// Fresh sandboxes, beside QuickJS, Node and workerd.
+    Runtime,
+    /// Whole calls over a local network: latency, throughput, nodes that are apart.
+    Call,
+    /// Memory of functions that nobody calls.
+    Density,
+    /// Keys and acknowledgements of four gatekeepers.
+    Gatekeepers,
+    /// Gas of verification, and a contract's requests per second.
+    Chain,
 }
 
 /// `--json`.

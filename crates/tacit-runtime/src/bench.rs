@@ -1,6 +1,8 @@
 //! `bench runtime`: how long a fresh sandbox takes, and what interpreted JavaScript costs.
 
+use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
@@ -90,6 +92,26 @@ pub async fn run(say: &mut (dyn FnMut(String) + Send)) -> Result<Vec<Row>, Bench
     rows.extend(peers::cpu(&engine, say).await?);
     rows.extend(http::beside_workerd(&engine, say).await?);
     Ok(rows)
+}
+
+/// A folder of a benchmark's own, which goes with this value, also when the benchmark is cut off.
+struct Scratch(PathBuf);
+
+impl Scratch {
+    fn new() -> std::io::Result<Self> {
+        static COUNT: AtomicU64 = AtomicU64::new(0);
+        let number = COUNT.fetch_add(1, Ordering::Relaxed);
+        let folder = std::env::temp_dir().join(format!("tacit-bench-{}-{number}", std::process::id()));
+        std::fs::create_dir_all(&folder)?;
+        Ok(Self(folder))
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        // Nothing is lost with a folder that stays.
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
 }
 
 /// A host with nothing behind it.

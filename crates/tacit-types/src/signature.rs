@@ -1,6 +1,13 @@
 //! Keys and signatures: secp256k1 for what contracts check, Ed25519 for logs.
 
-use k256::ecdsa::{RecoveryId, VerifyingKey, signature::hazmat::PrehashSigner};
+use k256::{
+    AffinePoint, FieldBytes, ProjectivePoint, Scalar, U256,
+    ecdsa::{RecoveryId, VerifyingKey, signature::hazmat::PrehashSigner},
+    elliptic_curve::{
+        ops::{Invert as _, LinearCombination as _, Reduce},
+        point::DecompressPoint as _,
+    },
+};
 use rand_core::CryptoRng;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use zeroize::Zeroizing;
@@ -52,13 +59,22 @@ impl Signature {
 
     /// The account whose key signed `digest`.
     ///
+    /// SEC 1, section 4.1.6: the key is r⁻¹(sR − zG). Once R is the point with x-coordinate r, that key fits the signature by
+    /// construction, so it is not checked against it again: that would cost as much as the recovery.
+    ///
     /// # Errors
     /// [`SignatureError::Unrecoverable`] when no key fits.
     pub fn recover(&self, digest: Digest) -> Result<Address, SignatureError> {
         let inner = k256::ecdsa::Signature::from_slice(&self.0[..64]).map_err(|_| SignatureError::Malformed)?;
-        let recovery = RecoveryId::new(self.0[64] == 28, false);
-        let key = VerifyingKey::recover_from_prehash(digest.as_bytes(), &inner, recovery)
-            .map_err(|_| SignatureError::Unrecoverable)?;
+        let (r, s) = inner.split_scalars();
+        let is_odd = self.0[64] == 28;
+        let point: Option<AffinePoint> = AffinePoint::decompress(&r.to_bytes(), u8::from(is_odd).into()).into();
+        let point = ProjectivePoint::from(point.ok_or(SignatureError::Unrecoverable)?);
+        let z = <Scalar as Reduce<U256>>::reduce_bytes(FieldBytes::from_slice(digest.as_bytes()));
+        let inverse: Scalar = *r.invert_vartime();
+        let key = ProjectivePoint::lincomb(&ProjectivePoint::GENERATOR, &-(inverse * z), &point, &(inverse * *s));
+        // Refuses the point at infinity, which is nobody's key.
+        let key = VerifyingKey::from_affine(key.to_affine()).map_err(|_| SignatureError::Unrecoverable)?;
         Ok(address_of(&key))
     }
 }
@@ -235,6 +251,25 @@ mod tests {
         assert_eq!(Signature::from_bytes(forged), Err(SignatureError::HighS));
     }
 
+    /// With R = G and s = z the formula gives the point at infinity.
+    #[test]
+    fn a_signature_that_fits_no_key_is_refused() {
+        let mut bytes = [0; 65];
+        let generator = "79be667ef9dcbbac55a06295ce870b07029bfcdb2dce28d959f2815b16f81798";
+        hex::decode_to_slice(generator, &mut bytes[..32]).unwrap();
+        (bytes[63], bytes[64]) = (5, 27);
+        let signature = Signature::from_bytes(bytes).unwrap();
+        let mut digest = [0; 32];
+        digest[31] = 5;
+        assert_eq!(signature.recover(digest.into()), Err(SignatureError::Unrecoverable));
+        digest[31] = 6;
+        assert!(signature.recover(digest.into()).is_ok());
+        // No point of the curve has this x-coordinate.
+        bytes[..32].fill(0);
+        bytes[31] = 5;
+        assert_eq!(Signature::from_bytes(bytes).unwrap().recover(digest.into()), Err(SignatureError::Unrecoverable));
+    }
+
     #[test]
     fn an_altered_log_signature_is_refused() {
         let key = NoteKey::from_bytes(&[3; 32]);
@@ -252,6 +287,29 @@ mod tests {
             let signature = key.sign(digest.into());
             prop_assert_eq!(Signature::from_bytes(*signature.as_bytes()), Ok(signature));
             prop_assert_eq!(signature.recover(digest.into()), Ok(key.address()));
+        }
+
+        /// The library recovers and then verifies; what it accepts is what is accepted here, and nothing else.
+        #[test]
+        fn recovery_equals_that_of_the_library(
+            r in proptest::array::uniform32(any::<u8>()),
+            s in proptest::array::uniform32(any::<u8>()),
+            odd: bool,
+            zero_digest: bool,
+            digest: [u8; 32],
+        ) {
+            let digest = if zero_digest { [0; 32] } else { digest };
+            let mut bytes = [0; 65];
+            bytes[..32].copy_from_slice(&r);
+            bytes[32..64].copy_from_slice(&s);
+            // Half of all s are high and refused before; this one is low.
+            bytes[32] &= 0x7f;
+            bytes[64] = 27 + u8::from(odd);
+            if let Ok(signature) = Signature::from_bytes(bytes) {
+                let inner = k256::ecdsa::Signature::from_slice(&bytes[..64]).unwrap();
+                let by_library = VerifyingKey::recover_from_prehash(&digest, &inner, RecoveryId::new(odd, false));
+                prop_assert_eq!(signature.recover(digest.into()).ok(), by_library.ok().map(|key| address_of(&key)));
+            }
         }
 
         #[test]

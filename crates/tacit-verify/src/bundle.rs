@@ -1,5 +1,7 @@
 //! Verification of receipt bundles.
 
+use std::sync::Arc;
+
 use tacit_attest::Policy;
 use tacit_receipt::{Bundle, QuorumConfirmation, log_origin};
 use tacit_types::chain::Publication;
@@ -13,7 +15,7 @@ use tacit_types::{CallId, ClusterId, Digest, FunctionId, UnixTime};
 use crate::anchor::chain_text;
 use crate::judge::{judge_certificate, root_name};
 use crate::report::Steps;
-use crate::worker::{check_certificate, check_evidence};
+use crate::worker::{KnownCertificates, check_evidence};
 use crate::{Anchor, Judge, Report, StepName, TimeProof, Verdict, VerifyError};
 
 /// How far the clocks of honest nodes may differ, in seconds (trust.md, section 7).
@@ -51,12 +53,14 @@ impl VerifiedReceipt {
     }
 }
 
-/// Verifies against one cluster under one policy. The gatekeepers' quotes are judged once, when it is made.
+/// Verifies against one cluster under one policy. The gatekeepers' quotes are judged once, when it is made; the gatekeepers'
+/// signatures under one worker's certificate once, when it is first seen. Clones share what they know.
 #[derive(Debug, Clone)]
 pub struct Verifier {
     pub(crate) anchor: Anchor,
     pub(crate) judge: Policy,
     pub(crate) gatekeepers: Result<bool, VerifyError>,
+    pub(crate) certificates: Arc<KnownCertificates>,
 }
 
 impl Verifier {
@@ -64,7 +68,7 @@ impl Verifier {
     pub fn new(anchor: Anchor, judge: Judge) -> Self {
         let judge = judge.policy_for(Some(&anchor));
         let gatekeepers = anchor.judge_gatekeepers(&judge);
-        Self { anchor, judge, gatekeepers }
+        Self { anchor, judge, gatekeepers, certificates: Arc::default() }
     }
 
     /// What it trusts.
@@ -107,7 +111,7 @@ impl Verifier {
         let gatekeepers_named = steps.record(StepName::Gatekeepers, self.gatekeepers.clone());
 
         let certificate = &bundle.certificate.certificate;
-        steps.record(StepName::Certificate, check_certificate(&self.anchor, &bundle.certificate));
+        steps.record(StepName::Certificate, self.certificates.check(&self.anchor, &bundle.certificate));
         let certificate_named =
             steps.record(StepName::Policy, judge_certificate(certificate, &self.anchor, &self.judge));
         steps.record(StepName::Receipt, self.check_receipt(&bundle));

@@ -1,5 +1,7 @@
 //! Verification of a worker before anything is sealed to it.
 
+use std::sync::{Arc, PoisonError, RwLock};
+
 use serde::{Deserialize, Serialize};
 use tacit_attest::{Collateral, Evidence};
 use tacit_receipt::{BundleEvidence, SignedCertificate};
@@ -65,7 +67,7 @@ impl Verifier {
         let mut steps = Steps::default();
         let certificate = &worker.certificate.certificate;
         let gatekeepers_named = steps.record(StepName::Gatekeepers, self.gatekeepers.clone());
-        steps.record(StepName::Certificate, check_certificate(&self.anchor, &worker.certificate));
+        steps.record(StepName::Certificate, self.certificates.check(&self.anchor, &worker.certificate));
         let named = steps.record(StepName::Policy, judge_certificate(certificate, &self.anchor, &self.judge));
         let live = if certificate.is_live(now) {
             Ok(TimeProof::Live)
@@ -101,8 +103,33 @@ impl Verifier {
     }
 }
 
+/// Certificates that a verifier found to hold. Whether one holds depends on nothing but its own bytes and the anchor, so the
+/// very same one need not be checked twice. Policy and time are not part of it.
+#[derive(Debug, Default)]
+pub(crate) struct KnownCertificates(RwLock<Vec<Arc<SignedCertificate>>>);
+
+impl KnownCertificates {
+    /// Most that are remembered; the oldest gives way.
+    const MOST: usize = 64;
+
+    /// As [`check_certificate`], which a certificate that is equal in every byte to one that held has passed already.
+    pub(crate) fn check(&self, anchor: &Anchor, signed: &SignedCertificate) -> Result<(), VerifyError> {
+        let known = self.0.read().unwrap_or_else(PoisonError::into_inner).iter().any(|known| **known == *signed);
+        if known {
+            return Ok(());
+        }
+        check_certificate(anchor, signed)?;
+        let mut known = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        if known.len() >= Self::MOST {
+            known.remove(0);
+        }
+        known.push(Arc::new(signed.clone()));
+        Ok(())
+    }
+}
+
 /// Signatures of t gatekeepers of the certificate's epoch, and the keyset that it names.
-pub(crate) fn check_certificate(anchor: &Anchor, signed: &SignedCertificate) -> Result<(), VerifyError> {
+fn check_certificate(anchor: &Anchor, signed: &SignedCertificate) -> Result<(), VerifyError> {
     let certificate = &signed.certificate;
     let set = anchor.gatekeepers(certificate.epoch)?;
     let digest = signed.id(anchor.cluster()).into_bytes().into();

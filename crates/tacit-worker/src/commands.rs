@@ -143,7 +143,7 @@ impl Serial {
     /// Serves commands until the function ends here.
     pub async fn run(mut self, mut receiver: mpsc::Receiver<Order>, mut ending: watch::Receiver<Option<End>>) {
         if any_waiting(&self.log.snapshot()) {
-            self.remind().await;
+            Box::pin(self.remind()).await;
         }
         loop {
             let next = tokio::select! {
@@ -164,7 +164,8 @@ impl Serial {
                 }
             };
             let Some(order) = order else { break };
-            if let Err(problem) = self.serve(order, &mut receiver).await {
+            // In a box of its own: a function that nobody calls holds no room for the state of a call under way.
+            if let Err(problem) = Box::pin(self.serve(order, &mut receiver)).await {
                 self.held.end(End::Lost(problem));
                 receiver.close();
                 break;
@@ -182,8 +183,8 @@ impl Serial {
             context.metrics.leases_lost_total.add(1);
             tracing::info!(function = %held.function, fence = held.fence, %problem, "not served any more");
         } else {
-            lease::release(&context.gatekeepers, &held.certified, &context.keys.receipt, held.function, held.fence)
-                .await;
+            let (certified, key) = (&held.certified, &context.keys.receipt);
+            Box::pin(lease::release(&context.gatekeepers, certified, key, held.function, held.fence)).await;
             tracing::info!(function = %held.function, fence = held.fence, "given back");
         }
         held.finish();

@@ -7,4 +7,4 @@ mod process;
 mod roles;
 mod up;
 
-pub use up::{UpArguments, down, up};
+pub use up::{Local, UpArguments, down, during, up};

@@ -1,6 +1,7 @@
 //! Starts a network and keeps it running; stops one.
 
 use std::{
+    collections::BTreeMap,
     path::{Path, PathBuf},
     process::Stdio,
     time::{Duration, Instant},
@@ -124,42 +125,84 @@ fn ready_file(folder: &Path) -> PathBuf {
     folder.join("ready")
 }
 
-async fn foreground(arguments: &UpArguments) -> Result<()> {
+/// A network whose processes are children of this one.
+pub struct Local {
+    /// Its folder.
+    pub folder: NetworkFolder,
+    /// Where it keeps what.
+    pub layout: Layout,
+    /// What it consists of.
+    pub plan: Plan,
+    /// Its chain.
+    pub chain: tacit_ledger::Anvil,
+    supervisor: Supervisor,
+}
+
+impl Local {
+    /// The processes that run now, by name.
+    pub fn pids(&self) -> BTreeMap<String, u32> {
+        self.supervisor.pids()
+    }
+
+    /// Ends a process; the supervisor starts it again, by the configuration file that lies there then. Returns when it runs.
+    pub async fn restart(&self, name: &str) -> Result<()> {
+        let before = self.pids().get(name).copied().with_context(|| format!("{name} does not run"))?;
+        process::ask_to_stop(before);
+        wait_until(&format!("{name} to start again"), || self.pids().get(name).is_some_and(|pid| *pid != before)).await
+    }
+}
+
+/// Starts the network in the folder, or founds one there, and lets `work` use it until that is done or this process is told to
+/// end by SIGINT or SIGTERM; then stops everything that was started. Nothing comes back if the work was cut off.
+pub async fn during<T>(arguments: &UpArguments, work: impl AsyncFnOnce(&Local) -> Result<T>) -> Result<Option<T>> {
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut terminate = signal(SignalKind::terminate())?;
-    let folder = NetworkFolder::at(&arguments.folder);
+    std::fs::create_dir_all(&arguments.folder)
+        .with_context(|| format!("could not make the folder {}", arguments.folder.display()))?;
+    let path = arguments.folder.canonicalize()?;
+    let folder = NetworkFolder::at(&path);
     if let Ok(left) = folder.running() {
-        end_leftovers(&arguments.folder, &left).await;
+        end_leftovers(&path, &left).await;
     }
-    remove(&ready_file(&arguments.folder))?;
-
-    let layout = Layout::new(&arguments.folder);
+    let layout = Layout::new(&path);
     let mut supervisor = Supervisor::new(&layout.logs())?;
     let started = tokio::select! {
         started = start(arguments, &layout, &folder, &mut supervisor) => started,
         _ = interrupt.recv() => Err(anyhow::anyhow!("interrupted")),
         _ = terminate.recv() => Err(anyhow::anyhow!("stopped")),
     };
-    let result = match started {
-        Err(error) => Err(error),
-        Ok((chain, plan)) => {
-            std::fs::write(ready_file(&arguments.folder), b"")?;
-            eprintln!("ready: gateway {}", plan.url("gateway-1")?);
-            let watched = tokio::select! {
-                watched = watch(&folder, &layout, &plan, &chain, &supervisor) => watched,
-                _ = interrupt.recv() => Ok(()),
-                _ = terminate.recv() => Ok(()),
-            };
+    let (chain, plan) = match started {
+        Ok(started) => started,
+        Err(error) => {
             supervisor.stop().await;
-            chain.stop().await;
-            remove(&ready_file(&arguments.folder))?;
             folder.clear_running()?;
-            return watched;
+            return Err(error);
         }
     };
+    let local = Local { folder, layout, plan, chain, supervisor };
+    let done = tokio::select! {
+        done = work(&local) => done.map(Some),
+        _ = interrupt.recv() => Ok(None),
+        _ = terminate.recv() => Ok(None),
+    };
+    let Local { folder, chain, supervisor, .. } = local;
     supervisor.stop().await;
+    chain.stop().await;
     folder.clear_running()?;
-    result
+    done
+}
+
+async fn foreground(arguments: &UpArguments) -> Result<()> {
+    let ready = ready_file(&arguments.folder);
+    remove(&ready)?;
+    let watched = during(arguments, async |local| {
+        std::fs::write(&ready, b"")?;
+        eprintln!("ready: gateway {}", local.plan.url("gateway-1")?);
+        watch(local).await
+    });
+    let watched = watched.await;
+    remove(&ready)?;
+    watched.map(drop)
 }
 
 fn remove(path: &Path) -> Result<()> {
@@ -214,13 +257,8 @@ async fn start(
     Ok((chain, plan))
 }
 
-async fn watch(
-    folder: &NetworkFolder,
-    layout: &Layout,
-    plan: &Plan,
-    chain: &tacit_ledger::Anvil,
-    supervisor: &Supervisor,
-) -> Result<()> {
+async fn watch(local: &Local) -> Result<()> {
+    let Local { folder, layout, plan, chain, supervisor } = local;
     let mut seen = (supervisor.pids(), chain.pid());
     loop {
         tokio::time::sleep(LOOK).await;

@@ -78,6 +78,13 @@ impl Tool {
         Self::finish(command)
     }
 
+    /// Starts a run without waiting for it.
+    pub fn start(&self, arguments: &[&str], change: impl FnOnce(&mut Command)) -> std::process::Child {
+        let mut command = self.command(arguments);
+        change(&mut command);
+        command.spawn().unwrap()
+    }
+
     pub fn run_with_input(&self, arguments: &[&str], input: &[u8]) -> Run {
         use std::io::Write as _;
         let mut child = self

@@ -14,7 +14,7 @@ use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpListener;
 
-use super::{BenchError, INPUT, Nothing, Row, SMALL, seed};
+use super::{BenchError, INPUT, Nothing, Row, SMALL, Scratch, seed};
 use crate::{Call, Engine, Host};
 
 /// Rounds, taken in turns so that both sides see the same machine.
@@ -34,11 +34,8 @@ pub(super) async fn beside_workerd(
         say(format!("{ROW}: left out, `wrk` is not installed"));
         return Ok(Vec::new());
     }
-    let folder = std::env::temp_dir().join(format!("tacit-bench-{}", std::process::id()));
-    std::fs::create_dir_all(&folder)?;
-    let result = measure(engine, &binary, &folder).await;
-    std::fs::remove_dir_all(&folder)?;
-    match result {
+    let folder = Scratch::new()?;
+    match measure(engine, &binary, &folder.0).await {
         Ok((ours, theirs)) => Ok(vec![Row {
             row: ROW.into(),
             unit: "ratio of requests/s".into(),
@@ -160,6 +157,7 @@ async fn load(script: &Path, address: SocketAddr) -> std::io::Result<f64> {
         .args(["-t1", "-c16", "-d3s", "-s"])
         .arg(script)
         .arg(format!("http://{address}/"))
+        .kill_on_drop(true)
         .output()
         .await?;
     let text = String::from_utf8_lossy(&output.stdout).into_owned();

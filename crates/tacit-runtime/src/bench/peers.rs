@@ -7,7 +7,7 @@ use std::task::{Context, Poll};
 
 use bytes::Bytes;
 
-use super::{BenchError, Nothing, Row, generous, seed};
+use super::{BenchError, Nothing, Row, Scratch, generous, seed};
 use crate::{Call, Engine, Host};
 
 /// Three programs that compute; the same text runs in the peers.
@@ -71,7 +71,8 @@ type Measured = (String, f64, serde_json::Value);
 /// mean of the three ratios.
 pub(super) async fn cpu(engine: &Engine, say: &mut (dyn FnMut(String) + Send)) -> Result<Vec<Row>, BenchError> {
     let ours = own(engine).await?;
-    let script = std::env::temp_dir().join(format!("tacit-bench-{}.cjs", std::process::id()));
+    let folder = Scratch::new()?;
+    let script = folder.0.join("work.cjs");
     std::fs::write(&script, format!("{}\n{DRIVER}", WORK.replace("export function", "function")))?;
     let native = std::env::home_dir().unwrap_or_default().join(".cache/tacit/peers/quickjs-native");
     let mut rows = Vec::new();
@@ -87,7 +88,6 @@ pub(super) async fn cpu(engine: &Engine, say: &mut (dyn FnMut(String) + Send)) -
             None => say(format!("{row}: left out, {} does not run (`make peers`)", program.display())),
         }
     }
-    std::fs::remove_file(&script)?;
     Ok(rows)
 }
 
@@ -112,6 +112,7 @@ async fn own(engine: &Engine) -> Result<Vec<Measured>, BenchError> {
 async fn theirs(program: &Path, script: &Path) -> Option<Vec<Measured>> {
     let output = tokio::process::Command::new(program)
         .arg(script)
+        .kill_on_drop(true)
         .output()
         .await
         .ok()

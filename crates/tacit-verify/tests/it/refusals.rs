@@ -127,6 +127,41 @@ fn certificate() {
 }
 
 #[test]
+fn a_certificate_that_held_before_vouches_for_itself_alone() {
+    let verifier = verifier(Preset::Dev);
+    let good = sample().bundle();
+    let refuse = |change: fn(&mut Bundle), expected: VerifyError| {
+        for _ in 0..2 {
+            assert_eq!(report(&good, &verifier, LATER).verdict, Verdict::Verified);
+            let mut bundle = good.clone();
+            change(&mut bundle);
+            expect(&report(&bundle, &verifier, LATER), StepName::Certificate, &expected);
+        }
+    };
+    refuse(
+        |b| b.certificate.signatures.truncate(1),
+        quorum("certificate", QuorumError::TooFew { needed: 2, found: 1 }),
+    );
+    refuse(|b| b.certificate.signatures[1].index = 3, quorum("certificate", QuorumError::Signer(3)));
+    refuse(|b| b.certificate.certificate.confidence = 2, quorum("certificate", QuorumError::Signer(0)));
+    refuse(
+        |b| b.certificate.keyset.subject = Some("another".into()),
+        VerifyError::Mismatch("the keyset is not the certificate's"),
+    );
+    // Certificates that are refused push no other out and are never remembered.
+    for byte in 0..200 {
+        let mut bundle = good.clone();
+        bundle.certificate.certificate.chip = ChipId::from([byte; 32]);
+        expect(
+            &report(&bundle, &verifier, LATER),
+            StepName::Certificate,
+            &quorum("certificate", QuorumError::Signer(0)),
+        );
+    }
+    assert_eq!(report(&good, &verifier, LATER).verdict, Verdict::Verified);
+}
+
+#[test]
 fn policy() {
     let refuse = |change: fn(&mut Sample), expected| resigned(change, StepName::Policy, expected);
     let mismatch = |what| VerifyError::Mismatch(what);

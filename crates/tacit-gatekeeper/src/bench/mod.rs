@@ -1,6 +1,8 @@
 //! Figures of a running cluster as a certified worker sees them: rows `gatekeepers.derive.cold`, `gatekeepers.ack.p50` and
 //! `gatekeepers.acks_per_s`.
 
+mod admission;
+
 use std::time::{Duration, Instant};
 
 use futures::{StreamExt as _, stream::FuturesUnordered};
@@ -26,7 +28,11 @@ use tacit_types::{
 use crate::{client::GatekeeperClient, config::Clock, error::GatekeeperError};
 
 /// Functions in one batch of the grouped row.
-const GROUP: usize = 128;
+pub const GROUP: usize = 128;
+
+/// Leases taken in one request: each needs facts that the gatekeeper reads from the chain by proof, and a request has 30 s.
+const TAKEN_TOGETHER: usize = 16;
+const _: () = assert!(TAKEN_TOGETHER <= MAX_LEASE_ITEMS);
 
 /// A certified worker and functions that it may hold; nobody else may hold them meanwhile.
 pub struct Subject {
@@ -128,7 +134,7 @@ async fn lease_items(subject: &Subject, items: Vec<LeaseItem>) -> Result<Vec<Vec
 
 async fn take_all(subject: &Subject) -> Result<Vec<Held>, GatekeeperError> {
     let mut held = Vec::with_capacity(subject.functions.len());
-    for functions in subject.functions.chunks(MAX_LEASE_ITEMS) {
+    for functions in subject.functions.chunks(TAKEN_TOGETHER) {
         let views = lease_items(subject, functions.iter().copied().map(LeaseItem::Read).collect()).await?;
         let mut leases = Vec::with_capacity(functions.len());
         for (number, function) in functions.iter().enumerate() {
