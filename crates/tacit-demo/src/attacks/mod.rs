@@ -56,7 +56,7 @@ struct Attack {
 
 fn line(what: &str, accepted: usize) -> Result<()> {
     println!("  {what:<89}{accepted:>8}");
-    ensure!(accepted == 0, "expected that none is accepted, found {accepted}: {what}");
+    ensure!(accepted == 0, "expected that none is accepted, found {accepted}: {}", what.trim());
     Ok(())
 }
 
