@@ -72,6 +72,9 @@ pub enum Command {
     /// Run a worker, or see whether this machine could be one.
     #[command(subcommand)]
     Worker(WorkerCommand),
+    /// See where machines stand under Intel's TCB documents, and which a new document drops.
+    #[command(subcommand)]
+    Tcb(TcbCommand),
     /// Run a gatekeeper.
     #[command(subcommand)]
     Gatekeeper(RoleCommand),
@@ -357,12 +360,60 @@ pub struct ContextUseArguments {
 /// `tacit worker`.
 #[derive(Debug, Subcommand)]
 pub enum WorkerCommand {
-    /// See whether this machine has the hardware that makes evidence.
-    #[command(after_help = "Example:\n  tacit worker check")]
-    Check(JsonFlag),
+    /// See whether this machine has the hardware that makes evidence; with recorded machines, where those stand instead.
+    #[command(
+        after_help = "Examples:\n  tacit worker check\n  tacit worker check --machine rack-3.profile.json --documents tcb-info.json"
+    )]
+    Check(TcbArguments),
     /// Run a worker.
     #[command(after_help = "Example:\n  tacit worker run --config worker.toml")]
     Run(ConfigArgument),
+}
+
+/// `tacit tcb`.
+#[derive(Debug, Subcommand)]
+pub enum TcbCommand {
+    /// Show where machines stand today and under the early edition, what is short, and what raises it.
+    #[command(
+        after_help = "Example:\n  tacit tcb status --machine quote.bin\n  tacit tcb status --machine rack-3.profile.json --documents tcb-info.json --json"
+    )]
+    Status(TcbArguments),
+    /// Show which machines fall out of a policy if these documents take effect; exit status 3 if any does.
+    #[command(
+        after_help = "Example:\n  tacit tcb rehearse --machine a.json --machine b.json --documents early.json --policy standard"
+    )]
+    Rehearse(TcbRehearseArguments),
+}
+
+/// Machines, and the documents that they are held against.
+#[derive(Debug, Args)]
+pub struct TcbArguments {
+    /// A machine: its recorded profile (JSON), or a quote that it made. As often as there are machines.
+    #[arg(long = "machine", value_name = "FILE")]
+    pub machines: Vec<PathBuf>,
+    /// Documents to go by: collateral as DCAP tools write it, or a TCB info. Without, Intel's service is asked for both editions.
+    #[arg(long, value_name = "FILE")]
+    pub documents: Vec<PathBuf>,
+    /// Another service to ask, for example a PCCS.
+    #[arg(long, value_name = "URL", conflicts_with = "documents")]
+    pub pccs: Option<String>,
+    /// Print JSON.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `tacit tcb rehearse`.
+#[derive(Debug, Args)]
+pub struct TcbRehearseArguments {
+    /// Machines and documents.
+    #[command(flatten)]
+    pub tcb: TcbArguments,
+    /// The policy that machines fall out of: dev, standard, high, or a policy file.
+    #[arg(long, default_value = "standard", value_name = "POLICY")]
+    pub policy: String,
+    /// When: unix seconds or YYYY-MM-DDTHH:MM:SSZ. Default: now.
+    #[arg(long, value_name = "TIME")]
+    pub at: Option<String>,
 }
 
 /// `tacit gatekeeper` and `tacit gateway`.

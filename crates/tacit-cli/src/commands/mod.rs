@@ -10,6 +10,7 @@ mod function;
 mod new;
 mod secrets;
 mod status;
+mod tcb;
 mod verify;
 mod worker;
 
@@ -58,7 +59,11 @@ pub async fn run(command: Command, environment: &Environment) -> CommandResult {
         Command::Function(command) => function::run(&command, environment).await,
         Command::Secrets(command) => secrets::run(&command, environment).await,
         Command::Context(command) => context::run(&command, environment),
-        Command::Worker(WorkerCommand::Check(flag)) => worker::check(flag.json, Path::new("/")),
+        Command::Worker(WorkerCommand::Check(arguments)) if !arguments.machines.is_empty() => {
+            tcb::status(&arguments).await
+        }
+        Command::Worker(WorkerCommand::Check(arguments)) => worker::check(arguments.json, Path::new("/")),
+        Command::Tcb(command) => tcb::run(&command).await,
         Command::Worker(WorkerCommand::Run(argument)) => role(roles::worker(&argument.config).await),
         Command::Gatekeeper(RoleCommand::Run(argument)) => role(roles::gatekeeper(&argument.config).await),
         Command::Gateway(RoleCommand::Run(argument)) => role(roles::gateway(&argument.config).await),

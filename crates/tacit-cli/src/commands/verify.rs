@@ -105,7 +105,7 @@ const fn exit_of(verdict: Verdict) -> Exit {
 }
 
 /// Unix seconds, or a date and time in UTC as this program writes them.
-fn parse_time(text: &str) -> Result<UnixTime, CommandError> {
+pub fn parse_time(text: &str) -> Result<UnixTime, CommandError> {
     if let Ok(seconds) = text.parse() {
         return Ok(UnixTime(seconds));
     }

@@ -116,3 +116,46 @@ fn a_manifest_with_a_key_that_nobody_knows_is_refused_by_that_key() {
         assert_eq!(run.out, "");
     }
 }
+
+/// Intel's own documents beside the quotes that ship in the registry, as `make evidence` gathered them.
+fn real(name: &str) -> String {
+    let cache = std::env::var_os("XDG_CACHE_HOME").map(std::path::PathBuf::from);
+    let cache = cache.unwrap_or_else(|| std::path::PathBuf::from(std::env::var_os("HOME").unwrap()).join(".cache"));
+    cache.join("tacit/evidence").join(name).display().to_string()
+}
+
+#[test]
+fn a_machine_is_told_what_is_short_and_what_raises_it() {
+    let tool = Tool::new();
+    let (machine, documents) = (real("intel-tdx-v5-old.bin"), real("intel-tdx-v5-old.collateral.json"));
+    let run = tool.run(&["tcb", "status", "--machine", &machine, "--documents", &documents]).exits(0);
+    assert!(run.out.contains("intel-tdx-v5-old.bin  Intel TDX, platform family "), "{}", run.out);
+    assert!(run.out.contains("short: ") && run.out.contains(" raised by "), "{}", run.out);
+    let json =
+        tool.run(&["worker", "check", "--machine", &machine, "--documents", &documents, "--json"]).exits(0).json();
+    let forecast = &json[0]["forecasts"][0];
+    assert!(forecast["shortfalls"][0]["shortBy"].as_u64().unwrap() > 0, "{json}");
+
+    // A profile of the machine says the same as its quote.
+    std::fs::write(tool.path().join("rack-3.json"), json[0]["profile"].to_string()).unwrap();
+    let again = tool.run(&["tcb", "status", "--machine", "rack-3.json", "--documents", &documents, "--json"]).exits(0);
+    assert_eq!(again.json()[0]["forecasts"], json[0]["forecasts"]);
+}
+
+#[test]
+fn a_rehearsal_tells_who_falls_out_by_its_exit_status() {
+    let tool = Tool::new();
+    let (old, documents) = (real("intel-tdx-v5-old.bin"), real("intel-tdx-v5-old.collateral.json"));
+    let run = tool.run(&["tcb", "rehearse", "--machine", &old, "--documents", &documents]).exits(3);
+    assert!(run.out.contains("0 stay, 1 fall out") && run.out.contains("falls  intel-tdx-v5-old.bin"), "{}", run.out);
+    let (current, documents) = (real("intel-tdx-v4.bin"), real("intel-tdx-v4.collateral.json"));
+    let run = tool.run(&["tcb", "rehearse", "--machine", &current, "--documents", &documents, "--json"]).exits(0);
+    assert_eq!(run.json()["stays"].as_array().unwrap().len(), 1);
+
+    // Documents of another family are about nobody here, and AMD publishes none.
+    let other = real("intel-sgx-v3.collateral.json");
+    let run = tool.run(&["tcb", "status", "--machine", &current, "--documents", &other]).exits(1);
+    assert!(run.err.contains("no document is about intel-tdx-v4.bin") && run.err.contains("hint:"), "{}", run.err);
+    let run = tool.run(&["tcb", "status", "--machine", &real("amd-genoa.bin"), "--documents", &other]).exits(1);
+    assert!(run.err.contains("neither a machine's profile nor an Intel quote"), "{}", run.err);
+}

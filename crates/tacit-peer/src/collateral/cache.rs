@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use tacit_attest::{Collateral, Evidence, Wanted};
+use tacit_attest::{Collateral, Evidence, IntelCollateral, PckAuthority, Platform, Wanted};
 use tacit_types::UnixTime;
 use tokio::sync::Mutex;
 
@@ -120,6 +120,22 @@ impl CollateralCache {
                 self.fetcher.intel(platform, fmspc, authority, update).await
             }
             _ => Err(PeerError::NotPublished("an early edition of this vendor's collateral")),
+        }
+    }
+
+    /// Intel's documents of a platform family in one edition, for planning: always fetched, and without what a single platform needs.
+    ///
+    /// # Errors
+    /// [`PeerError`].
+    pub async fn documents(
+        &self,
+        platform: Platform,
+        fmspc: [u8; 6],
+        update: Update,
+    ) -> Result<Box<IntelCollateral>, PeerError> {
+        match self.fetcher.intel(platform, fmspc, PckAuthority::Platform, update).await? {
+            Collateral::Intel(collateral) => Ok(collateral),
+            _ => Err(PeerError::NotPublished("an edition of this vendor's collateral")),
         }
     }
 
