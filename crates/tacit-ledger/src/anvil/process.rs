@@ -135,7 +135,8 @@ pub(super) async fn end_orphan(directory: &Path, snapshots: &Snapshots) -> Resul
     Err(failed("cannot be ended")(io::ErrorKind::TimedOut.into()))
 }
 
-/// Longest wait for a port that is in use: a connection of anybody's may have it for its own end for a moment.
+/// Longest wait for a port that is in use: a connection of anybody's may have it for its own end for a moment, and so may an
+/// anvil that was killed: it counts as ended with its first thread, and its sockets are closed with its last.
 const PORT_PATIENCE: std::time::Duration = std::time::Duration::from_secs(30);
 
 /// The configured port, or the last one if it is free, or any free one.
@@ -170,6 +171,20 @@ mod tests {
         assert!(began(own).is_some());
         assert_eq!(began(own), began(own));
         assert_eq!(began(u32::MAX), None);
+    }
+
+    #[tokio::test]
+    async fn a_port_that_is_let_go_in_a_moment_is_waited_for() {
+        let folder = tempfile::tempdir().unwrap();
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let config =
+            AnvilConfig { binary: "anvil".into(), directory: folder.path().into(), port: Some(port), chain_id: 5 };
+        let mut choice = Box::pin(choose_port(&config));
+        let taken = tokio::time::timeout(std::time::Duration::from_millis(10), &mut choice).await;
+        assert!(taken.is_err(), "it is in use");
+        drop(listener);
+        assert_eq!(choice.await.unwrap(), port);
     }
 
     #[tokio::test]
