@@ -87,7 +87,7 @@ node_packages() {
     local lock="$root/$folder/node_modules/.tacit-lock"
     if ! cmp -s "$root/$folder/package-lock.json" "$lock" 2>/dev/null; then
       say "npm ci in $folder"
-      (cd "$root/$folder" && npm ci --silent --no-audit --no-fund >&2)
+      (cd "$root/$folder" && npm ci --loglevel=error --no-audit --no-fund >&2)
       cp "$root/$folder/package-lock.json" "$lock"
     fi
   done
