@@ -29,7 +29,18 @@ const ROWS: [Row; 4] = [
             ("tacit-verify", "tacit-threshold"),
         ],
     ),
-    (&["tacit-platform", "tacit-simulator", "tacit-peer", "tacit-ledger", "tacit-store", "tacit-runtime"], &[]),
+    (
+        &[
+            "tacit-platform",
+            "tacit-simulator",
+            "tacit-peer",
+            "tacit-ledger",
+            "tacit-store",
+            "tacit-runtime",
+            "tacit-inference",
+        ],
+        &[],
+    ),
     (
         &["tacit-api", "tacit-client", "tacit-gatekeeper", "tacit-worker", "tacit-gateway"],
         &[
