@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use serde_json::Value;
+use tacit_types::Digest;
 
 /// Who speaks in a message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -143,6 +144,9 @@ pub struct ChatRequest {
     pub format: OutputFormat,
     /// How tokens are chosen.
     pub sampling: Sampling,
+    /// Whose work this request may reuse: what was computed for a prompt serves only later requests of the same group, so that
+    /// nobody learns from an answer's speed what others asked. Nothing is kept without it.
+    pub reuse_group: Option<Digest>,
 }
 
 /// Text or tokens.
@@ -165,6 +169,8 @@ pub struct CompletionRequest {
     pub sampling: Sampling,
     /// Whether the prompt is part of the answer.
     pub echo: bool,
+    /// As [`ChatRequest::reuse_group`].
+    pub reuse_group: Option<Digest>,
 }
 
 /// Texts to embed.
