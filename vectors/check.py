@@ -107,6 +107,7 @@ def formats():
 EFFECTS = {
     "fetch": ("string string bytes32 uint16 bytes32 bytes32", ["method", "url", "status", "response", "serverKey"]),
     "call": ("string bytes32", ["receipt"]),
+    "inference": ("string bytes32 bytes32", ["receipt", "model"]),
     "publish": ("string uint256 address string uint64 bytes32", ["chainId", "consumer", "topic", "sequence", "data"]),
 }
 

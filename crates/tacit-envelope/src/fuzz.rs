@@ -7,6 +7,11 @@ use std::sync::LazyLock;
 
 use rand_core::{TryCryptoRng, TryRng};
 
+use tacit_types::UnixTime;
+
+use crate::e2ee::{
+    CheckedRequest, ClientRequest, E2eeSecretKey, Endpoint, RequestHeaders, SealedRequest, ServiceKeys, Suite,
+};
 use crate::{
     Framing, Kem, KeyPair, Limits, Request, Response, TransportKey, TransportPublicKey, open_with, parse_key_configs,
 };
@@ -15,13 +20,15 @@ use crate::{
 pub type Body = fn(&[u8]);
 
 /// Each parser by name.
-pub const BODIES: [(&str, Body); 6] = [
+pub const BODIES: [(&str, Body); 8] = [
     ("binary_http_request", binary_http_request),
     ("binary_http_response", binary_http_response),
     ("key_configs", key_configs),
     ("sealed_request", sealed_request),
     ("sealed_chunks", sealed_chunks),
     ("sealed_message", sealed_message),
+    ("e2ee_request_json", e2ee_request_json),
+    ("e2ee_response_json", e2ee_response_json),
 ];
 
 /// The same bytes for ever: what is fuzzed here must not depend on luck.
@@ -77,7 +84,69 @@ pub fn seeds() -> Vec<(&'static str, Vec<u8>)> {
         crate::seal_to(&mut Fixed(1), &TRANSPORT.public(), b"info", b"aad", b"message")
             .map(|sealed| ("sealed_message", sealed)),
     );
+    seeds.push(("e2ee_request_json", EXCHANGE.1.body.clone()));
+    if let Some(response) = e2ee_response() {
+        seeds.push(("e2ee_response_json", response));
+    }
     seeds
+}
+
+/// When the request of [`EXCHANGE`] is made.
+const NOW: UnixTime = UnixTime(1_790_000_000);
+
+/// A request whose keys everybody knows: what the client keeps of it, and what it sends.
+static EXCHANGE: LazyLock<(ClientRequest, SealedRequest)> = LazyLock::new(|| {
+    let body = serde_json::json!({
+        "model": "m",
+        "messages": [{ "role": "user", "content": "x" }, { "role": "user", "content": [{ "type": "text", "text": "y" }] }],
+        "tools": [{ "type": "function", "function": { "name": "f" } }],
+    });
+    ClientRequest::seal(&mut Fixed(1), &e2ee_key().public(), Endpoint::Chat, &body, NOW, true)
+        .expect("a chat can be sealed")
+});
+
+fn e2ee_key() -> E2eeSecretKey {
+    E2eeSecretKey::generate(&mut Fixed(11), Suite::X25519)
+}
+
+/// What opens the request of [`EXCHANGE`], and whatever a fuzzer makes of it.
+fn e2ee_request() -> Option<CheckedRequest> {
+    let header = |name: &str| EXCHANGE.1.headers.iter().find(|(own, _)| *own == name).map(|(_, value)| value.as_str());
+    RequestHeaders::parse(header).ok()??.check(&ServiceKeys::new(vec![e2ee_key()]), NOW).ok()
+}
+
+fn e2ee_response() -> Option<Vec<u8>> {
+    let opened = e2ee_request()?.open(Endpoint::Chat, &EXCHANGE.1.body).ok()?;
+    let call = serde_json::json!({ "index": 0, "function": { "name": "f", "arguments": "{}" } });
+    let mut body = serde_json::json!({
+        "id": "c",
+        "choices": [{ "index": 0, "message": { "content": "x", "tool_calls": [call] }, "delta": { "content": "y" }, "text": "z" }],
+        "data": [{ "index": 0, "embedding": [0.5] }],
+    });
+    opened.sealer.seal(&mut Fixed(3), &mut body).ok()?;
+    Some(body.to_string().into_bytes())
+}
+
+/// The body of a request of E2EE v2.
+pub fn e2ee_request_json(bytes: &[u8]) {
+    for endpoint in [Endpoint::Chat, Endpoint::Completions, Endpoint::Embeddings] {
+        let Some(request) = e2ee_request() else { unreachable!("its headers hold") };
+        if let Ok(opened) = request.open(endpoint, bytes) {
+            assert!(opened.body.is_object(), "what opens is an object");
+        }
+    }
+}
+
+/// The body of a response of E2EE v2, sealed or to be sealed.
+pub fn e2ee_response_json(bytes: &[u8]) {
+    let Ok(value) = serde_json::from_slice::<serde_json::Value>(bytes) else { return };
+    let _ = EXCHANGE.0.open(&mut value.clone());
+    let opened = e2ee_request().and_then(|request| request.open(Endpoint::Chat, &EXCHANGE.1.body).ok());
+    let sealer = opened.expect("it was sealed here").sealer;
+    let mut sealed = value;
+    if let Ok(count) = sealer.seal(&mut Fixed(5), &mut sealed) {
+        assert_eq!(EXCHANGE.0.open(&mut sealed), Ok(count), "what is sealed here opens");
+    }
 }
 
 /// A binary HTTP request.

@@ -3,6 +3,7 @@
 
 mod binary_http;
 mod chunked;
+pub mod e2ee;
 mod error;
 mod fields;
 pub mod fuzz;

@@ -41,6 +41,13 @@ pub enum Effect {
         /// Keccak-256 of the data.
         data: Digest,
     },
+    /// An AI inference, which has an ACI receipt of its own. Leaf: `("inference", receipt, model)`.
+    Inference {
+        /// SHA-256 of the canonical ACI receipt.
+        receipt: Digest,
+        /// SHA-256 of the model manifest.
+        model: Digest,
+    },
 }
 
 impl Effect {
@@ -53,6 +60,9 @@ impl Effect {
                     .abi_encode_params()
             }
             Self::Call { receipt } => ("call".to_owned(), b256(receipt)).abi_encode_params(),
+            Self::Inference { receipt, model } => {
+                ("inference".to_owned(), b256(receipt), b256(model)).abi_encode_params()
+            }
             Self::Publish { chain_id, consumer, topic, sequence, data } => (
                 "publish".to_owned(),
                 U256::from(*chain_id),
@@ -98,6 +108,9 @@ mod tests {
             fetch(&method, url, status, other, server_key),
             fetch(&method, url, status, response, other),
             Effect::Call { receipt: url }.leaf(),
+            Effect::Inference { receipt: url, model: response }.leaf(),
+            Effect::Inference { receipt: url, model: other }.leaf(),
+            Effect::Inference { receipt: other, model: response }.leaf(),
         ];
         let distinct: std::collections::BTreeSet<_> = leaves.into_iter().collect();
         assert_eq!(distinct.len(), leaves.len());

@@ -128,6 +128,7 @@ pub fn certificate(
 ) -> Result<Certificate, AdmissionRefusal> {
     let wrong = |error: tacit_types::keyset::KeysetError| AdmissionRefusal::Keyset { detail: error.to_string() };
     keyset.note_key().map_err(wrong)?;
+    keyset.check_roles().map_err(wrong)?;
     keyset.ohttp_config().map_err(wrong)?;
     let not_after = not_before.plus(CERTIFICATE_SECONDS).min(keyset.not_after).min(verified.collateral_expires());
     if not_after <= not_before {

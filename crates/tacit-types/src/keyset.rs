@@ -1,5 +1,7 @@
 //! The ACI workload keyset: the identity of every gatekeeper and worker (trust.md §3).
 
+use std::collections::BTreeSet;
+
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
@@ -10,8 +12,10 @@ use crate::{
     time::UnixTime,
 };
 
-/// Algorithm name of the Ed25519 key that signs log checkpoints and ACI receipts.
+/// Algorithm name of Ed25519 keys: the one that signs log checkpoints, and the one that signs ACI receipts.
 pub const ED25519: &str = "ed25519";
+/// Identifier of the Ed25519 key that signs ACI receipts and nothing else. Any other Ed25519 key of a keyset signs checkpoints.
+pub const ACI_KEY_ID: &str = "aci";
 /// Algorithm name of the secp256k1 key that signs EIP-712 receipts.
 pub const SECP256K1_EIP712: &str = "secp256k1-eip712";
 /// Algorithm name of an Oblivious HTTP key; its public key is an RFC 9458 KeyConfig.
@@ -72,6 +76,15 @@ pub enum KeysetError {
     /// A key's bytes are not a key.
     #[error("the keyset's {0} key is not valid")]
     Key(&'static str),
+    /// No receipt key, or more than one, has the identifier asked for.
+    #[error("the keyset has not exactly one receipt key of that name")]
+    KeyId,
+    /// The receipt key of that name is of another algorithm than the one needed.
+    #[error("the receipt key of that name is no {0} key")]
+    Algorithm(&'static str),
+    /// One key stands in two places of the keyset: roles never share a key.
+    #[error("one key has two roles in the keyset")]
+    SharedKey,
 }
 
 impl Keyset {
@@ -90,6 +103,14 @@ impl Keyset {
         Ok(KeysetDigest::from(<[u8; 32]>::from(Sha256::digest(bytes))))
     }
 
+    /// Whether it names a TLS key with this SHA-256 of its subject public key info for that host: an entry with a domain counts
+    /// for that domain alone.
+    pub fn names_tls_key_for(&self, spki_sha256: [u8; 32], host: &str) -> bool {
+        let wanted = hex::encode(spki_sha256);
+        let serves = |domain: &Option<String>| domain.as_ref().is_none_or(|own| own.eq_ignore_ascii_case(host));
+        self.tls_public_keys.iter().any(|key| key.spki_sha256 == wanted && serves(&key.domain))
+    }
+
     /// Whether it names a TLS key with this SHA-256 of its subject public key info, for whatever host.
     pub fn names_tls_key(&self, spki_sha256: [u8; 32]) -> bool {
         let wanted = hex::encode(spki_sha256);
@@ -101,16 +122,45 @@ impl Keyset {
     /// # Errors
     /// When there is not exactly one valid `secp256k1-eip712` key.
     pub fn receipt_address(&self) -> Result<Address, KeysetError> {
-        let bytes = only_key(&self.receipt_signing_keys, SECP256K1_EIP712)?;
+        let bytes = only_key(self.receipt_signing_keys.iter(), SECP256K1_EIP712)?;
         address_of_sec1(&bytes).map_err(|_| KeysetError::Key(SECP256K1_EIP712))
     }
 
     /// The Ed25519 key that signs checkpoints.
     ///
     /// # Errors
-    /// When there is not exactly one valid `ed25519` key.
+    /// When there is not exactly one valid `ed25519` key besides the one named [`ACI_KEY_ID`].
     pub fn note_key(&self) -> Result<[u8; 32], KeysetError> {
-        only_key(&self.receipt_signing_keys, ED25519)?.try_into().map_err(|_| KeysetError::Key(ED25519))
+        let others = self.receipt_signing_keys.iter().filter(|key| key.key_id != ACI_KEY_ID);
+        only_key(others, ED25519)?.try_into().map_err(|_| KeysetError::Key(ED25519))
+    }
+
+    /// The Ed25519 receipt key of that name, which an ACI receipt cites. Readers of ACI resolve keys by name and let the entry
+    /// decide the algorithm.
+    ///
+    /// # Errors
+    /// [`KeysetError::KeyId`] unless exactly one receipt key has the name, [`KeysetError::Algorithm`] for one of another
+    /// algorithm, [`KeysetError::Key`] for bytes that are no key.
+    pub fn ed25519_key(&self, key_id: &str) -> Result<[u8; 32], KeysetError> {
+        let mut named = self.receipt_signing_keys.iter().filter(|key| key.key_id == key_id);
+        let (Some(key), None) = (named.next(), named.next()) else { return Err(KeysetError::KeyId) };
+        if key.algo != ED25519 {
+            return Err(KeysetError::Algorithm(ED25519));
+        }
+        let mut bytes = [0; 32];
+        hex::decode_to_slice(&key.public_key, &mut bytes).map_err(|_| KeysetError::Key(ED25519))?;
+        Ok(bytes)
+    }
+
+    /// Checks that no key stands in the keyset twice, under whatever names: a key has one role.
+    ///
+    /// # Errors
+    /// [`KeysetError::SharedKey`].
+    pub fn check_roles(&self) -> Result<(), KeysetError> {
+        let mut seen = BTreeSet::new();
+        let keys = self.receipt_signing_keys.iter().chain(&self.e2ee_public_keys);
+        let distinct = keys.map(|key| key.public_key.to_ascii_lowercase()).all(|key| seen.insert(key));
+        if distinct { Ok(()) } else { Err(KeysetError::SharedKey) }
     }
 
     /// The RFC 9458 KeyConfig to seal requests to.
@@ -118,12 +168,12 @@ impl Keyset {
     /// # Errors
     /// When there is not exactly one `ohttp` key.
     pub fn ohttp_config(&self) -> Result<Vec<u8>, KeysetError> {
-        only_key(&self.e2ee_public_keys, OHTTP)
+        only_key(self.e2ee_public_keys.iter(), OHTTP)
     }
 }
 
-fn only_key(keys: &[PublicKey], algorithm: &'static str) -> Result<Vec<u8>, KeysetError> {
-    let mut matching = keys.iter().filter(|key| key.algo == algorithm);
+fn only_key<'a>(keys: impl Iterator<Item = &'a PublicKey>, algorithm: &'static str) -> Result<Vec<u8>, KeysetError> {
+    let mut matching = keys.filter(|key| key.algo == algorithm);
     let key = matching.next().ok_or(KeysetError::Missing(algorithm))?;
     if matching.next().is_some() {
         return Err(KeysetError::Ambiguous(algorithm));
@@ -199,6 +249,46 @@ mod tests {
         keyset.tls_public_keys.push(TlsKey { spki_sha256: "ab".repeat(32), domain: None });
         assert!(keyset.names_tls_key([0xab; 32]));
         assert!(!keyset.names_tls_key([0xac; 32]));
+        assert!(keyset.names_tls_key_for([0xab; 32], "any.example.com"));
+        keyset.tls_public_keys[0].domain = Some("api.example.com".into());
+        assert!(keyset.names_tls_key_for([0xab; 32], "API.example.com"));
+        assert!(!keyset.names_tls_key_for([0xab; 32], "other.example.com"));
+        assert!(!keyset.names_tls_key_for([0xac; 32], "api.example.com"));
+    }
+
+    #[test]
+    fn the_key_of_aci_receipts_stands_beside_the_log_key() {
+        let mut keyset = keyset();
+        let key = |key_id: &str, algo: &str, byte: &str| PublicKey {
+            key_id: key_id.into(),
+            algo: algo.into(),
+            public_key: byte.repeat(32),
+        };
+        assert!(matches!(keyset.ed25519_key(ACI_KEY_ID), Err(KeysetError::KeyId)));
+        keyset.receipt_signing_keys.push(key(ACI_KEY_ID, ED25519, "02"));
+        assert_eq!(keyset.note_key().unwrap(), [1; 32]);
+        assert_eq!(keyset.ed25519_key(ACI_KEY_ID).unwrap(), [2; 32]);
+        assert_eq!(keyset.ed25519_key("log").unwrap(), [1; 32]);
+        keyset.receipt_signing_keys.push(key("receipt", SECP256K1_EIP712, "03"));
+        assert!(matches!(keyset.ed25519_key("receipt"), Err(KeysetError::Algorithm(ED25519))));
+        assert!(keyset.check_roles().is_ok());
+        keyset.receipt_signing_keys.push(key(ACI_KEY_ID, ED25519, "04"));
+        assert!(matches!(keyset.ed25519_key(ACI_KEY_ID), Err(KeysetError::KeyId)));
+        keyset.receipt_signing_keys[3].key_id = "third".into();
+        assert!(matches!(keyset.note_key(), Err(KeysetError::Ambiguous(ED25519))));
+    }
+
+    #[test]
+    fn a_key_in_two_roles_is_noticed() {
+        let mut keyset = keyset();
+        keyset.e2ee_public_keys.push(PublicKey {
+            key_id: "seal".into(),
+            algo: OHTTP.into(),
+            public_key: "01".repeat(32),
+        });
+        assert!(matches!(keyset.check_roles(), Err(KeysetError::SharedKey)));
+        keyset.e2ee_public_keys[0].public_key = "02".repeat(32);
+        assert!(keyset.check_roles().is_ok());
     }
 
     #[test]

@@ -184,7 +184,7 @@ impl SigningKey {
     }
 }
 
-/// An Ed25519 key that signs log checkpoints. Wiped when dropped; has no `Debug`.
+/// An Ed25519 key. One key signs log checkpoints, another ACI receipts; none does both. Wiped when dropped; has no `Debug`.
 #[derive(Clone)]
 pub struct NoteKey(ed25519_dalek::SigningKey);
 

@@ -88,6 +88,7 @@ test("Merkle trees in OpenZeppelin's shape", () => {
   const shapes: Record<string, [string, string[]]> = {
     fetch: ["string string bytes32 uint16 bytes32 bytes32", ["method", "url", "status", "response", "serverKey"]],
     call: ["string bytes32", ["receipt"]],
+    inference: ["string bytes32 bytes32", ["receipt", "model"]],
     publish: ["string uint256 address string uint64 bytes32", ["chainId", "consumer", "topic", "sequence", "data"]],
   };
   const effects = document.effects.map(({ effect, leaf: expected }: any) => {

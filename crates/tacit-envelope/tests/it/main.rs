@@ -4,6 +4,8 @@
 
 mod binary_http;
 mod chunked;
+mod e2ee;
+mod e2ee_vectors;
 mod interop;
 mod oblivious;
 

@@ -2,5 +2,6 @@
 
 #![allow(clippy::unwrap_used)]
 
+mod aci;
 mod bundle;
 mod log;

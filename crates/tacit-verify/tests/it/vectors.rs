@@ -335,6 +335,7 @@ fn merkle_trees() {
             server_key: Digest::from([9; 32]),
         },
         Effect::Call { receipt: Digest::from([8; 32]) },
+        Effect::Inference { receipt: Digest::from([10; 32]), model: Digest::from([11; 32]) },
         Effect::Publish {
             chain_id: 31337,
             consumer: Address::from([2; 20]),
