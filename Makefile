@@ -36,6 +36,10 @@ evidence: ## Gather real attestation evidence for tests and demo
 	@$(BOOTSTRAP)
 	cargo xtask evidence
 
+models: ## Fetch the small models of tests, demo and benchmarks
+	@$(BOOTSTRAP)
+	cargo xtask models
+
 peers: ## Fetch the programs that benchmarks compare with
 	@$(BOOTSTRAP)
 	cargo xtask peers
@@ -50,4 +54,4 @@ install: build ## Link tacit into ~/.local/bin
 	@$(BOOTSTRAP)
 	cargo xtask install
 
-.PHONY: help bootstrap demo test test-long build guests evidence peers bench install
+.PHONY: help bootstrap demo test test-long build guests evidence models peers bench install

@@ -25,6 +25,9 @@ debian_packages() {
     python3:python3 ip:iproute2 pkg-config:pkg-config; do
     command -v "${pair%%:*}" >/dev/null || wanted+=("${pair##*:}")
   done
+  # bindgen loads libclang while it runs: a library, so looked for by its file.
+  compgen -G '/usr/lib/*/libclang-[0-9]*.so*' >/dev/null || compgen -G '/usr/lib/*/libclang.so*' >/dev/null \
+    || compgen -G '/usr/lib/llvm-*/lib/libclang*.so.1' >/dev/null || wanted+=(libclang1-19)
   [ -f /etc/ssl/certs/ca-certificates.crt ] || wanted+=(ca-certificates)
   python3 -c 'import venv, ensurepip' 2>/dev/null || wanted+=(python3-venv)
   [ "${#wanted[@]}" = 0 ] && return

@@ -10,7 +10,7 @@ use std::{
 
 use anyhow::{Context, Result, bail};
 
-use crate::{evidence, steps};
+use crate::{evidence, models, steps};
 
 /// Runs the demo; `arguments` go to it unchanged.
 pub fn run(root: &Path, arguments: &[String]) -> Result<()> {
@@ -28,6 +28,7 @@ pub fn run(root: &Path, arguments: &[String]) -> Result<()> {
     let log = File::create(&log_path).with_context(|| log_path.display().to_string())?;
 
     evidence::run(root).context("gathering real evidence")?;
+    models::run().context("fetching the small models")?;
     let started = Instant::now();
     let verifier = ["build", "--release", "--locked", "--package", "tacit-platform", "--example", "real_evidence"];
     finish(build(root, &verifier, &log)?, "the verifier", &log_path)?;

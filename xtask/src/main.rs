@@ -5,6 +5,7 @@ mod evidence;
 mod gpu_evidence;
 mod guests;
 mod install;
+mod models;
 mod peers;
 mod steps;
 mod test;
@@ -15,8 +16,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Result, bail};
 
-const USAGE: &str =
-    "usage: cargo xtask <build | demo | evidence | guests | install | peers | test [--long] | tidy | verifier>";
+const USAGE: &str = "usage: cargo xtask <build | demo | evidence | guests | install | models | peers | test [--long] | tidy | verifier>";
 
 fn main() -> Result<()> {
     let root = root();
@@ -28,6 +28,7 @@ fn main() -> Result<()> {
         ["evidence"] => evidence::run(&root),
         ["guests"] => guests::run(&root),
         ["install"] => install::link(&root),
+        ["models"] => models::run(),
         ["peers"] => peers::run(&root),
         ["test"] => test::run(&root, false),
         ["test", "--long"] => test::run(&root, true),

@@ -11,7 +11,7 @@ use anyhow::{Context, Result, bail};
 use serde_json::Value;
 
 use crate::{
-    demo, evidence, guests,
+    demo, evidence, guests, models,
     steps::{self, Report, command, run as execute},
     tidy, verifier,
 };
@@ -27,6 +27,7 @@ pub fn run(root: &Path, long: bool) -> Result<()> {
     report.step("tidy: layers, names, sizes, licences", || tidy::run(root));
     report.step("spelling", || execute(&mut command(root, "typos", &[])));
     report.step("real evidence for the tests", || evidence::run(root));
+    report.step("models for the tests", models::run);
     report.step("guest images", || guests::run(root));
     report.step("contracts: forge test, gas snapshot, committed ABI", || contracts(root));
     report.step("build all tests, with clippy, without a warning", || build_tests(root));

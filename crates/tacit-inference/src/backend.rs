@@ -1,13 +1,14 @@
 //! The one interface of model backends.
 
 use async_trait::async_trait;
+use serde::{Deserialize, Serialize};
 use tacit_types::Digest;
 use tokio::sync::mpsc;
 
 use crate::request::{ChatRequest, CompletionRequest, EmbeddingRequest};
 
 /// What a backend runs.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ModelIdentity {
     /// Name under which clients ask for it.
     pub name: String,
@@ -25,6 +26,8 @@ pub struct ModelIdentity {
     pub created: u64,
     /// SPDX identifier of the model's licence.
     pub licence: String,
+    /// Whether counts of tokens are those that an upstream server reports, since its tokenizer is not known here.
+    pub counted_by_upstream: bool,
 }
 
 /// Answers for one model. Shared by all requests.
@@ -72,7 +75,7 @@ impl Generation {
 }
 
 /// Something that happens in a generation. For each choice: texts and tool calls, then one finish; at last one end of all.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub enum Event {
     /// More text of a choice, of whole characters.
     Text {
@@ -104,7 +107,7 @@ pub enum Event {
 }
 
 /// A piece of a tool call.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ToolCallDelta {
     /// Which call of the choice.
     pub index: u32,
@@ -117,7 +120,7 @@ pub struct ToolCallDelta {
 }
 
 /// Why a choice ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum FinishReason {
     /// The model ended, or a stop text came.
     Stop,
@@ -128,7 +131,7 @@ pub enum FinishReason {
 }
 
 /// A token with its natural-logarithmic probability, and the likeliest alternatives.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct TokenLogprob {
     /// The token's bytes; not always whole characters.
     pub bytes: Vec<u8>,
@@ -138,8 +141,8 @@ pub struct TokenLogprob {
     pub top: Vec<(Vec<u8>, f32)>,
 }
 
-/// What a generation used, as counted by this code and not by anything it asked.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+/// What a generation used. Counted by this code, unless [`ModelIdentity::counted_by_upstream`] says otherwise.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Usage {
     /// Tokens of the prompt.
     pub prompt_tokens: u32,
@@ -152,7 +155,7 @@ pub struct Usage {
 }
 
 /// Vectors, and what they cost.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Embedding {
     /// One for each input, of unit length.
     pub vectors: Vec<Vec<f32>>,
@@ -161,7 +164,7 @@ pub struct Embedding {
 }
 
 /// Why a backend did not answer. Texts never quote a prompt or an answer.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error, Serialize)]
 #[non_exhaustive]
 pub enum InferenceError {
     /// Prompt and asked-for answer do not fit.

@@ -2,13 +2,25 @@
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
 mod backend;
+pub mod gguf;
+mod limits;
+mod llama;
+pub mod manifest;
+pub mod process;
 mod request;
+pub mod store;
+mod template;
+mod text;
 
 pub use backend::{
     Backend, Embedding, Event, FinishReason, Generation, InferenceError, ModelIdentity, TokenLogprob, ToolCallDelta,
     Usage,
 };
+pub use llama::{EngineSettings, LlamaCpp};
+pub use manifest::ModelManifest;
+pub use process::ModelProcess;
 pub use request::{
     ChatRequest, CompletionRequest, EmbeddingRequest, Message, OutputFormat, Prompt, Role, Sampling, Tool, ToolCall,
     ToolChoice,
 };
+pub use store::ModelStore;

@@ -2,11 +2,12 @@
 
 use std::collections::BTreeMap;
 
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use tacit_types::Digest;
 
 /// Who speaks in a message.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Role {
     /// Instructions of the application (`system` and `developer`).
     System,
@@ -19,7 +20,7 @@ pub enum Role {
 }
 
 /// A tool call that a model made.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ToolCall {
     /// Name of the call, which its result cites.
     pub id: String,
@@ -30,7 +31,7 @@ pub struct ToolCall {
 }
 
 /// One message of a conversation.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Message {
     /// Who speaks.
     pub role: Role,
@@ -43,7 +44,7 @@ pub struct Message {
 }
 
 /// A tool that the model may call.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Tool {
     /// Its name.
     pub name: String,
@@ -54,7 +55,7 @@ pub struct Tool {
 }
 
 /// Whether the model may, must or must not call a tool.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub enum ToolChoice {
     /// The model decides.
     #[default]
@@ -68,7 +69,7 @@ pub enum ToolChoice {
 }
 
 /// What the output must look like.
-#[derive(Debug, Clone, PartialEq, Default)]
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub enum OutputFormat {
     /// Any text.
     #[default]
@@ -82,7 +83,7 @@ pub enum OutputFormat {
 }
 
 /// How tokens are chosen, and when to stop.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Sampling {
     /// Most tokens to generate for one choice; as many as fit without it.
     pub max_tokens: Option<u32>,
@@ -130,7 +131,7 @@ impl Default for Sampling {
 }
 
 /// A conversation to continue.
-#[derive(Debug, Clone, PartialEq, Default)]
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct ChatRequest {
     /// The conversation so far.
     pub messages: Vec<Message>,
@@ -150,7 +151,7 @@ pub struct ChatRequest {
 }
 
 /// Text or tokens.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Prompt {
     /// Text, which the backend tokenizes.
     Text(String),
@@ -159,7 +160,7 @@ pub enum Prompt {
 }
 
 /// A text to continue.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct CompletionRequest {
     /// The text so far.
     pub prompt: Prompt,
@@ -174,7 +175,7 @@ pub struct CompletionRequest {
 }
 
 /// Texts to embed.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct EmbeddingRequest {
     /// Each gets one vector.
     pub inputs: Vec<Prompt>,

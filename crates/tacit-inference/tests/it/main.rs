@@ -1,0 +1,7 @@
+//! Whole models: what they answer, and what they refuse.
+
+#![allow(clippy::unwrap_used)]
+
+mod chats;
+mod models;
+mod processes;
