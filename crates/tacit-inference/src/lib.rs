@@ -2,6 +2,7 @@
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
 mod backend;
+pub mod fuzz;
 pub mod gguf;
 mod limits;
 mod llama;
@@ -11,6 +12,7 @@ mod request;
 pub mod store;
 mod template;
 mod text;
+pub mod upstream;
 
 pub use backend::{
     Backend, Embedding, Event, FinishReason, Generation, InferenceError, ModelIdentity, TokenLogprob, ToolCallDelta,
@@ -24,3 +26,4 @@ pub use request::{
     ToolChoice,
 };
 pub use store::ModelStore;
+pub use upstream::Upstream;

@@ -3,5 +3,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod chats;
+mod embeddings;
 mod models;
 mod processes;
+mod upstreams;

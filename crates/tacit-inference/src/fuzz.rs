@@ -1,0 +1,98 @@
+//! What fuzzers do with hostile bytes: the parsers of this crate as plain functions that may refuse but never panic.
+//!
+//! `fuzz/` calls them under libFuzzer, `tacit-verify`'s tests with a seeded mutator.
+
+use tacit_types::Digest;
+
+use crate::{
+    gguf::{self, Metadata},
+    manifest::{FileRole, MODEL_VERSION, ModelFile, ModelManifest},
+    upstream::SseParser,
+};
+
+/// A parser, as a fuzzer calls it.
+pub type Body = fn(&[u8]);
+
+/// Each parser by name.
+pub const BODIES: [(&str, Body); 3] =
+    [("gguf_header", gguf_header), ("model_manifest", model_manifest), ("server_events", server_events)];
+
+/// Messages that these functions accept, for a fuzzer to begin with: by the name of the function.
+pub fn seeds() -> Vec<(&'static str, Vec<u8>)> {
+    let text = |text: &str| Metadata::Text(text.to_owned());
+    let model = [
+        ("general.architecture", text("llama")),
+        ("llama.block_count", Metadata::U32(1)),
+        ("llama.context_length", Metadata::U32(8)),
+        ("llama.embedding_length", Metadata::U32(2)),
+        ("llama.attention.head_count", Metadata::U32(1)),
+        ("tokenizer.ggml.tokens", Metadata::Texts(["a", "b", "c"].map(str::to_owned).to_vec())),
+        ("tokenizer.ggml.token_type", Metadata::I32s(vec![1, 1, 3])),
+        ("tokenizer.ggml.eos_token_id", Metadata::U32(2)),
+    ];
+    let adapter = [
+        ("general.architecture", text("llama")),
+        ("general.type", text("adapter")),
+        ("adapter.type", text("lora")),
+        ("adapter.lora.alpha", Metadata::F32(2.0)),
+    ];
+    let embeddings = [("token_embd.weight".to_owned(), vec![2, 3], vec![0.5; 6])];
+    let halves = [
+        ("blk.0.attn_q.weight.lora_a".to_owned(), vec![2, 1], vec![1.0; 2]),
+        ("blk.0.attn_q.weight.lora_b".to_owned(), vec![1, 2], vec![1.0; 2]),
+    ];
+    let written = |metadata: &[(&str, Metadata)], tensors: &[(String, Vec<u64>, Vec<f32>)]| {
+        let mut bytes = Vec::new();
+        gguf::write(&mut bytes, metadata, tensors).map(|()| bytes).unwrap_or_default()
+    };
+    let manifest = ModelManifest {
+        version: MODEL_VERSION.to_owned(),
+        name: "a".to_owned(),
+        licence: "MIT".to_owned(),
+        source: "a.gguf".to_owned(),
+        files: vec![ModelFile { role: FileRole::Weights, sha256: Digest::ZERO, size: 1 }],
+        template: None,
+        converted_from: None,
+        lineage: Vec::new(),
+        context: 8,
+        embedding: None,
+        upstream: None,
+    };
+    vec![
+        ("gguf_header", written(&model, &embeddings)),
+        ("gguf_header", written(&adapter, &halves)),
+        ("model_manifest", manifest.to_bytes().unwrap_or_default()),
+        ("server_events", b"data: {\"choices\":[]}\n\n: comment\r\ndata: [DONE]\r\n\r\n".to_vec()),
+    ]
+}
+
+/// The header of a model file, then what is asked of models and adapters.
+pub fn gguf_header(bytes: &[u8]) {
+    let Ok(header) = gguf::read(bytes, bytes.len() as u64) else { return };
+    for tensor in &header.tensors {
+        assert!(header.data + tensor.offset + tensor.size <= bytes.len() as u64, "a tensor lies within its file");
+    }
+    let _ = header.check_model();
+    if header.check_adapter().is_ok()
+        && let Ok(combined) = gguf::combine(&[(header.clone(), bytes.to_vec()), (header, bytes.to_vec())])
+    {
+        let again = gguf::read(combined.as_slice(), combined.len() as u64).expect("it was written here");
+        again.check_adapter().expect("several adapters are one");
+    }
+}
+
+/// A model manifest.
+pub fn model_manifest(bytes: &[u8]) {
+    if let Ok(manifest) = ModelManifest::parse(bytes) {
+        assert_eq!(manifest.to_bytes().expect("it was read"), bytes, "one manifest has one spelling");
+    }
+}
+
+/// Events of a server, in pieces of two sizes.
+pub fn server_events(bytes: &[u8]) {
+    let [one, other] = [3, 4096].map(|size| {
+        let mut parser = SseParser::default();
+        bytes.chunks(size).map(|piece| parser.push(piece)).collect::<Result<Vec<_>, _>>().map(|events| events.concat())
+    });
+    assert_eq!(one, other, "pieces change nothing");
+}
