@@ -6,6 +6,7 @@ pub mod gatekeeper;
 pub mod headers;
 pub mod identity;
 pub mod limits;
+pub mod openai;
 pub mod openapi;
 pub mod problem;
 pub mod rendezvous;

@@ -9,6 +9,7 @@ mod fields;
 pub mod fuzz;
 mod key_config;
 mod oblivious;
+mod response_stream;
 mod single_shot;
 mod suite;
 mod varint;
@@ -21,6 +22,7 @@ pub use error::EnvelopeError;
 pub use fields::Fields;
 pub use key_config::{KeyConfig, encode_key_configs, parse_key_configs};
 pub use oblivious::{KeyPair, ResponseOpener, ResponseSealer, seal_request};
+pub use response_stream::{ResponsePart, ResponseReader, response_end, response_piece, response_start};
 pub use single_shot::{TransportKey, TransportPublicKey, open_with, seal_to};
 pub use suite::Kem;
 

@@ -2,6 +2,7 @@
 
 mod acknowledger;
 mod admission;
+mod ai;
 mod answer;
 mod calls;
 mod certificates;
@@ -35,6 +36,7 @@ mod turns;
 mod under_way;
 mod worker;
 
+pub use ai::{AiConfig, AiNode, KeyConfig, ModelConfig, NodeConfig, Price, Provenance};
 pub use config::{Machine, WorkerConfig, WorkerLimits};
 pub use error::WorkerError;
 pub use worker::{Worker, run};

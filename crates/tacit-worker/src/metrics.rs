@@ -72,5 +72,9 @@ counters! {
     acknowledge_microseconds_total "counter" "Time spent waiting for acknowledgements, once per commit.";
     confirm_microseconds_total "counter" "Time spent waiting for confirmations, once per query.";
     log_microseconds_total "counter" "Time spent waiting for places in the log.";
+    inferences_total "counter" "Requests that a model worked on.";
+    inferences_cancelled_total "counter" "Of those, requests whose client went away.";
+    prompt_tokens_total "counter" "Tokens of prompts.";
+    completion_tokens_total "counter" "Tokens of answers.";
     release_microseconds_total "counter" "Time spent on signatures and bundles.";
 }

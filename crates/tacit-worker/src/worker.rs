@@ -62,21 +62,13 @@ impl Worker {
         let _ = rustls::crypto::ring::default_provider().install_default();
         let deployment = read_deployment(&config.deployment)?;
         let operator = read_operator(&config.operator_key)?;
-        let machine = match &config.machine {
-            Machine::GuestAgent { socket } => Driver::GuestSocket(GuestSocket::new(socket)),
-            Machine::Kernel { root } => Driver::find(root).ok_or_else(|| WorkerError::Config {
-                key: "machine",
-                reason: "this machine has neither sys/kernel/config/tsm/report nor dev/sev-guest nor dev/attestation; \
-                             `tacit worker check` says what is missing"
-                    .to_owned(),
-            })?,
-        };
+        let machine = driver(&config.machine)?;
         let listener = TcpListener::bind(config.listen)
             .await
             .map_err(|source| WorkerError::Listen { address: config.listen, source })?;
         let address = listener.local_addr().map_err(|source| WorkerError::Listen { address: config.listen, source })?;
         let endpoint = config.endpoint.clone().unwrap_or_else(|| format!("http://{address}"));
-        let keys = Arc::new(Keys::generate(now())?);
+        let keys = Arc::new(Keys::generate(now(), None)?);
         let context = Arc::new(context(&config, deployment, &operator, &machine, Arc::clone(&keys)).await?);
         let functions = Functions::new(Arc::clone(&context));
         let calls = Calls {
@@ -213,7 +205,20 @@ async fn context(
     })
 }
 
-fn create(folder: &Path) -> Result<(), WorkerError> {
+/// The machine that attests this process.
+pub(crate) fn driver(machine: &Machine) -> Result<Driver, WorkerError> {
+    match machine {
+        Machine::GuestAgent { socket } => Ok(Driver::GuestSocket(GuestSocket::new(socket))),
+        Machine::Kernel { root } => Driver::find(root).ok_or_else(|| WorkerError::Config {
+            key: "machine",
+            reason: "this machine has neither sys/kernel/config/tsm/report nor dev/sev-guest nor dev/attestation; \
+                     `tacit worker check` says what is missing"
+                .to_owned(),
+        }),
+    }
+}
+
+pub(crate) fn create(folder: &Path) -> Result<(), WorkerError> {
     fs::create_dir_all(folder).map_err(|source| WorkerError::File { path: folder.to_owned(), source })
 }
 
