@@ -66,11 +66,11 @@ rust() {
 
 # One Python environment of our own: the only place where pip is used.
 python_environment() {
-  local stamp="$cache/venv/.tacit-1"
+  local stamp="$cache/venv/.tacit-2"
   [ -f "$stamp" ] && return
   say "making a Python environment in $cache/venv"
   python3 -m venv "$cache/venv"
-  "$cache/venv/bin/pip" -q install --disable-pip-version-check eth-account==0.14.0 typos==1.52.0 >&2
+  "$cache/venv/bin/pip" -q install --disable-pip-version-check eth-account==0.14.0 openai==3.57.0 typos==1.52.0 >&2
   touch "$stamp"
 }
 

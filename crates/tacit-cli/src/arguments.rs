@@ -31,6 +31,9 @@ pub enum Command {
     /// Start a network on this machine: chain, gatekeepers, workers, gateways, one process each.
     #[command(after_help = "Example:\n  tacit up --workers 2 --detach")]
     Up(UpArguments),
+    /// Serve models to OpenAI clients from one private node: no chain, no token, no wallet.
+    #[command(after_help = "Examples:\n  tacit serve\n  tacit serve --model smollm2-135m-instruct --threads 2")]
+    Serve(ServeArguments),
     /// Stop the network of this machine.
     #[command(after_help = "Example:\n  tacit down")]
     Down,
@@ -88,7 +91,8 @@ impl Command {
     pub fn is_role(&self) -> bool {
         matches!(
             self,
-            Self::Worker(WorkerCommand::Run(_))
+            Self::Serve(_)
+                | Self::Worker(WorkerCommand::Run(_))
                 | Self::Gatekeeper(RoleCommand::Run(_))
                 | Self::Gateway(RoleCommand::Run(_))
         )
@@ -110,6 +114,37 @@ pub struct UpArguments {
     /// Return when the network is ready and leave it running.
     #[arg(long)]
     pub detach: bool,
+}
+
+/// `tacit serve`.
+#[derive(Debug, Args)]
+pub struct ServeArguments {
+    /// A model to serve, by its name in the store; all of them without.
+    #[arg(long = "model", value_name = "NAME")]
+    pub models: Vec<String>,
+    /// Address to listen on.
+    #[arg(long, default_value = "127.0.0.1:0", value_name = "ADDRESS")]
+    pub listen: std::net::SocketAddr,
+    /// A host name that clients use; localhost and 127.0.0.1 without.
+    #[arg(long = "host", value_name = "NAME")]
+    pub hosts: Vec<String>,
+    /// Threads of each model; at most the cores that this machine can spare.
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=256))]
+    pub threads: u32,
+    /// Requests that a model works on at the same time.
+    #[arg(long, default_value_t = 8, value_parser = clap::value_parser!(u32).range(1..=64))]
+    pub slots: u32,
+}
+
+impl ServeArguments {
+    /// How each model is run.
+    pub fn engine(&self) -> tacit_inference::EngineSettings {
+        tacit_inference::EngineSettings {
+            threads: self.threads,
+            slots: self.slots,
+            ..tacit_inference::EngineSettings::default()
+        }
+    }
 }
 
 /// `tacit bench`.

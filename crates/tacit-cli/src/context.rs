@@ -112,6 +112,11 @@ impl Contexts {
         }
     }
 
+    /// Folder of `tacit serve`: the chosen one, else `serve` beside the networks.
+    pub fn serve_folder(&self) -> PathBuf {
+        self.chosen.clone().unwrap_or_else(|| self.root.join("serve"))
+    }
+
     /// The network of that name.
     pub fn named(&self, name: &str) -> NetworkFolder {
         NetworkFolder::at(&self.root.join(name))

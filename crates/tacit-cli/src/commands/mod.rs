@@ -9,6 +9,7 @@ mod doctor;
 mod function;
 mod new;
 mod secrets;
+mod serve;
 mod status;
 mod tcb;
 mod verify;
@@ -47,6 +48,7 @@ pub struct Environment {
 pub async fn run(command: Command, environment: &Environment) -> CommandResult {
     match command {
         Command::Up(arguments) => up(&arguments, environment).await,
+        Command::Serve(arguments) => serve::run(&arguments, environment).await,
         Command::Down => network::down(environment.network().path()).await.map(|()| Exit::Ok).map_err(Into::into),
         Command::Status(flag) => status::run(flag.json, environment).await,
         Command::Bench(arguments) => bench::run(&arguments).await,

@@ -3,7 +3,7 @@
 mod chain;
 mod founding;
 mod layout;
-mod process;
+pub mod process;
 mod roles;
 mod up;
 

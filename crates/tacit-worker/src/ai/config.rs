@@ -3,6 +3,7 @@
 use std::{net::SocketAddr, path::PathBuf};
 
 use serde::{Deserialize, Serialize};
+use tacit_inference::EngineSettings;
 use tacit_types::Digest;
 
 /// The `[ai]` part of a node's configuration.
@@ -45,26 +46,12 @@ const fn requests() -> usize {
 pub struct ModelConfig {
     /// Name in the store, and name to ask for.
     pub name: String,
-    /// Threads of the engine; at most the cores that this process owns.
-    #[serde(default = "one")]
-    pub threads: u32,
-    /// Requests that it works on at the same time.
-    #[serde(default = "slots")]
-    pub slots: u32,
-    /// Tokens of each request's context; the model's own without it.
+    /// How it is run.
     #[serde(default)]
-    pub context: Option<u32>,
+    pub engine: EngineSettings,
     /// What it costs; nothing without it.
     #[serde(default)]
     pub price: Option<Price>,
-}
-
-const fn one() -> u32 {
-    1
-}
-
-const fn slots() -> u32 {
-    8
 }
 
 /// What a million tokens cost, in millionths of the currency's unit.

@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used)]
 
+mod ai;
 mod calls;
 mod chain;
 mod failures;
