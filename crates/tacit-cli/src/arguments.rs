@@ -34,6 +34,9 @@ pub enum Command {
     /// Serve models to OpenAI clients from one private node: no chain, no token, no wallet.
     #[command(after_help = "Examples:\n  tacit serve\n  tacit serve --model smollm2-135m-instruct --threads 2")]
     Serve(ServeArguments),
+    /// Add models to this machine, and list them.
+    #[command(subcommand)]
+    Model(ModelCommand),
     /// Stop the network of this machine.
     #[command(after_help = "Example:\n  tacit down")]
     Down,
@@ -114,6 +117,50 @@ pub struct UpArguments {
     /// Return when the network is ready and leave it running.
     #[arg(long)]
     pub detach: bool,
+}
+
+/// `tacit model`.
+#[derive(Debug, Subcommand)]
+pub enum ModelCommand {
+    /// Add a model: a GGUF file, or the safetensors of a sentence encoder.
+    #[command(
+        after_help = "Examples:\n  tacit model add SmolLM2-135M-Instruct.Q4_1.gguf --name smollm2-135m-instruct\n  tacit model add hf:OWNER/NAME@REVISION:FILE.gguf --sha256 HEX"
+    )]
+    Add(ModelAddArguments),
+    /// List the models of this machine.
+    #[command(after_help = "Example:\n  tacit model list")]
+    List(JsonFlag),
+    /// Run a model for the process that started this one.
+    #[command(hide = true, after_help = "Example:\n  started by `tacit serve`")]
+    Run(ModelRunArguments),
+}
+
+/// `tacit model add`.
+#[derive(Debug, Args)]
+pub struct ModelAddArguments {
+    /// A path, an http(s) address, or hf:OWNER/NAME@REVISION:FILE.
+    #[arg(value_name = "SOURCE")]
+    pub source: String,
+    /// SHA-256 that the file must have; needed for what comes from a server.
+    #[arg(long, value_name = "HEX")]
+    pub sha256: Option<String>,
+    /// Name under which clients ask for it; made from the file's without.
+    #[arg(long, value_name = "NAME")]
+    pub name: Option<String>,
+    /// SPDX expression of its licence; what the file says without.
+    #[arg(long, value_name = "SPDX")]
+    pub licence: Option<String>,
+}
+
+/// `tacit model run`.
+#[derive(Debug, Args)]
+pub struct ModelRunArguments {
+    /// Folder of the models.
+    pub store: PathBuf,
+    /// The model.
+    pub name: String,
+    /// How it is run, as JSON.
+    pub settings: String,
 }
 
 /// `tacit serve`.

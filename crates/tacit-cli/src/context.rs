@@ -117,6 +117,11 @@ impl Contexts {
         self.chosen.clone().unwrap_or_else(|| self.root.join("serve"))
     }
 
+    /// Folder of the models of this machine, which all networks share.
+    pub fn models_folder(&self) -> PathBuf {
+        self.root.join("models")
+    }
+
     /// The network of that name.
     pub fn named(&self, name: &str) -> NetworkFolder {
         NetworkFolder::at(&self.root.join(name))

@@ -7,6 +7,7 @@ mod deploy;
 mod dev;
 mod doctor;
 mod function;
+mod model;
 mod new;
 mod secrets;
 mod serve;
@@ -48,6 +49,7 @@ pub struct Environment {
 pub async fn run(command: Command, environment: &Environment) -> CommandResult {
     match command {
         Command::Up(arguments) => up(&arguments, environment).await,
+        Command::Model(command) => model::run(&command, environment).await,
         Command::Serve(arguments) => serve::run(&arguments, environment).await,
         Command::Down => network::down(environment.network().path()).await.map(|()| Exit::Ok).map_err(Into::into),
         Command::Status(flag) => status::run(flag.json, environment).await,
