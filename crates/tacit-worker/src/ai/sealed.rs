@@ -89,6 +89,8 @@ struct Sealing {
 impl Sealing {
     /// The next sealed bytes. A body that breaks off gets no final chunk: whoever opens it sees that it was cut.
     async fn next(&mut self) -> Option<std::io::Result<Bytes>> {
+        // A body is not asked again after its end.
+        self.sealer.as_ref()?;
         let mut plain = match self.head.take() {
             Some(head) => head,
             None => match self.body.frame().await {
