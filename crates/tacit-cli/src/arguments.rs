@@ -1,8 +1,12 @@
 //! The command line.
 
+mod ai;
+
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+
+pub use ai::{AuditArguments, AuditCommand, ChatArguments, KeepArgument, NodeArguments, ProxyArguments};
 
 /// Deploy confidential functions, call them, and check what answered.
 #[derive(Debug, Parser)]
@@ -66,6 +70,19 @@ pub enum Command {
     /// Verify a receipt bundle or raw evidence, offline, against a deployment that you trust.
     #[command(after_help = "Example:\n  tacit verify hello.receipt.json --deployment deployment.json --policy dev")]
     Verify(VerifyArguments),
+    /// Ask a private model; the answer's proof goes to standard error.
+    #[command(
+        after_help = "Examples:\n  tacit chat \"What is a Merkle tree?\"\n  tacit chat --system \"Answer in one word.\" --temperature 0\n  tacit chat \"Hello\" --node https://node.example.com --policy node.toml --api-key key.txt --json"
+    )]
+    Chat(ChatArguments),
+    /// Give OpenAI clients a local endpoint that verifies the node first, seals each request, and checks each receipt.
+    #[command(
+        after_help = "Examples:\n  tacit proxy\n  tacit proxy --listen 127.0.0.1:9000 --model-digest sha256:… --keep hashes\n  OPENAI_BASE_URL=http://127.0.0.1:8787/v1 OPENAI_API_KEY=unused python app.py"
+    )]
+    Proxy(ProxyArguments),
+    /// Check what was asked of models.
+    #[command(subcommand)]
+    Audit(AuditCommand),
     /// Look at functions and change them.
     #[command(subcommand)]
     Function(FunctionCommand),
@@ -95,6 +112,7 @@ impl Command {
         matches!(
             self,
             Self::Serve(_)
+                | Self::Proxy(_)
                 | Self::Worker(WorkerCommand::Run(_))
                 | Self::Gatekeeper(RoleCommand::Run(_))
                 | Self::Gateway(RoleCommand::Run(_))

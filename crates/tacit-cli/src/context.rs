@@ -122,6 +122,11 @@ impl Contexts {
         self.root.join("models")
     }
 
+    /// Transcripts of exchanges with models, whichever node answered: in the chosen folder, else beside the networks.
+    pub fn transcripts_folder(&self) -> PathBuf {
+        self.chosen.as_ref().unwrap_or(&self.root).join("transcripts")
+    }
+
     /// The network of that name.
     pub fn named(&self, name: &str) -> NetworkFolder {
         NetworkFolder::at(&self.root.join(name))

@@ -1,5 +1,6 @@
 #![doc = include_str!("../README.md")]
 
+pub mod ai;
 mod bundle;
 mod call;
 mod deploy;

@@ -1,7 +1,10 @@
 //! The user commands. Each module is one command; what they share is the environment that `main` read.
 
+mod ai_node;
+mod audit;
 mod bench;
 mod call;
+mod chat;
 mod context;
 mod deploy;
 mod dev;
@@ -9,6 +12,7 @@ mod doctor;
 mod function;
 mod model;
 mod new;
+mod proxy;
 mod secrets;
 mod serve;
 mod status;
@@ -26,7 +30,7 @@ use tacit_verify::{Judge, Verdict};
 use zeroize::Zeroizing;
 
 use crate::{
-    arguments::{Command, RoleCommand, UpArguments, WorkerCommand},
+    arguments::{AuditCommand, Command, RoleCommand, UpArguments, WorkerCommand},
     context::{Contexts, NetworkFolder, parse_key, read_key},
     error::{CommandError, Exit},
     network, output, roles,
@@ -60,6 +64,9 @@ pub async fn run(command: Command, environment: &Environment) -> CommandResult {
         Command::Deploy(arguments) => deploy::run(&arguments, environment).await,
         Command::Call(arguments) => call::run(&arguments, environment).await,
         Command::Verify(arguments) => verify::run(&arguments, environment).await,
+        Command::Chat(arguments) => chat::run(&arguments, environment).await,
+        Command::Proxy(arguments) => proxy::run(&arguments, environment).await,
+        Command::Audit(AuditCommand::Export(arguments)) => audit::run(&arguments, environment).await,
         Command::Function(command) => function::run(&command, environment).await,
         Command::Secrets(command) => secrets::run(&command, environment).await,
         Command::Context(command) => context::run(&command, environment),

@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used)]
 
+mod ai;
 mod bench;
 mod command_line;
 mod kills;

@@ -3,5 +3,6 @@
 
 #![allow(clippy::unwrap_used)]
 
+mod ai;
 mod network;
 mod silence;

@@ -16,10 +16,11 @@ const SKEW: u64 = 300;
 pub struct Exchange<'a> {
     /// The receipt.
     pub receipt: &'a AciReceipt,
-    /// The request's bytes, as the service processed them: of a sealed request the restored body.
-    pub request: &'a [u8],
+    /// The request's bytes, as the service processed them: of a sealed request the restored body. Nothing is checked about what
+    /// is not kept.
+    pub request: Option<&'a [u8]>,
     /// The response's bytes as they came over the wire.
-    pub response: &'a [u8],
+    pub response: Option<&'a [u8]>,
     /// The session that the receipt cites, of an aggregator.
     pub session: Option<&'a Session>,
     /// Sessions of which one had to serve; none for any.
@@ -48,16 +49,18 @@ pub(super) fn record_exchange(steps: &mut Steps, service: &VerifiedService, exch
     let holds = |hash: PrefixedDigest, bytes: &[u8], text| {
         if hash == PrefixedDigest::of(bytes) { Ok(()) } else { Err(VerifyError::Mismatch(text)) }
     };
-    let text = "the request is not the receipt's";
-    steps.record(StepName::AciRequest, holds(receipt.received(), exchange.request, text));
-    let text = "the response is not the receipt's";
-    steps.record(StepName::AciResponse, holds(receipt.returned(), exchange.response, text));
+    if let Some(request) = exchange.request {
+        steps.record(StepName::AciRequest, holds(receipt.received(), request, "the request is not the receipt's"));
+    }
+    if let Some(response) = exchange.response {
+        steps.record(StepName::AciResponse, holds(receipt.returned(), response, "the response is not the receipt's"));
+    }
     let cited = steps.record(StepName::AciUpstream, check_upstream(service.serving, receipt));
     if let Some(Some(id)) = cited {
         steps.record(StepName::AciSession, check_session(exchange, id));
     }
     if let Some(inference) = receipt.inference() {
-        let stated = stated_usage(exchange.response);
+        let stated = exchange.response.and_then(stated_usage);
         let same = stated.is_none_or(|(prompt, completion)| {
             (prompt, completion) == (inference.usage.prompt_tokens, inference.usage.completion_tokens)
         });

@@ -11,7 +11,7 @@ mod transcript;
 
 pub use evidence::{carried_collateral, evidence_of};
 pub use exchange::Exchange;
-pub use service::{Channel, ServiceInput, VerifiedService, verify_service};
+pub use service::{Channel, ServiceInput, VerifiedService, verify_service, verify_service_knowing};
 pub use transcript::{MAX_TRANSCRIPT, TRANSCRIPT_FORMAT, Transcript, TranscriptLog};
 
 pub(crate) use transcript::judge_transcript;

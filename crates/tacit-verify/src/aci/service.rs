@@ -1,7 +1,7 @@
 //! Who a service is: the checks of section 9.1.
 
 use serde::{Deserialize, Serialize};
-use tacit_attest::{Collateral, Policy, VerifiedEvidence, event_log::Event, verify_bound};
+use tacit_attest::{Collateral, ExtraRoot, Policy, VerifiedEvidence, event_log::Event, verify_bound};
 use tacit_receipt::SignedCertificate;
 use tacit_receipt::aci::{AttestationReport, BareDigest, Serving};
 use tacit_types::formats::sha256;
@@ -10,7 +10,7 @@ use tacit_types::{Digest, KeysetDigest, UnixTime};
 
 use super::{carried_collateral, evidence_of};
 use crate::anchor::chain_text;
-use crate::judge::{JudgedEvidence, judge_evidence};
+use crate::judge::{JudgedEvidence, judge_evidence, names_root};
 use crate::report::Steps;
 use crate::worker::check_certificate;
 use crate::{Anchor, Judge, Report, StepName, TimeProof, Verdict, VerifyError};
@@ -29,6 +29,7 @@ pub struct Channel {
 }
 
 /// What a service is judged by.
+#[derive(Clone, Copy)]
 pub struct ServiceInput<'a> {
     /// What it says about itself.
     pub report: &'a AttestationReport,
@@ -93,6 +94,32 @@ pub fn verify_service(input: &ServiceInput<'_>, now: UnixTime) -> Result<(Verifi
         (Verdict::Verified, Some(service)) => Ok((service, report)),
         _ => Err(Box::new(report)),
     }
+}
+
+/// As [`verify_service`], by a caller who knows simulated roots that the policy does not name: a service that holds in everything
+/// else under one of them is [`Verdict::Simulated`]. It is refused all the same.
+///
+/// # Errors
+/// As [`verify_service`].
+pub fn verify_service_knowing(
+    input: &ServiceInput<'_>,
+    known: &[ExtraRoot],
+    now: UnixTime,
+) -> Result<(VerifiedService, Report), Box<Report>> {
+    let refused = match verify_service(input, now) {
+        Err(refused) if input.anchor.is_none() => refused,
+        other => return other,
+    };
+    let policy = input.judge.policy_for(None);
+    let others = known.iter().filter(|root| root.simulated && !names_root(&policy, root.id()));
+    for root in others {
+        let judge = Judge::Policy(Box::new(policy.clone().with_root(root.clone())));
+        if let Ok((_, mut report)) = verify_service(&ServiceInput { judge: &judge, ..*input }, now) {
+            report.verdict = Verdict::Simulated;
+            return Err(Box::new(report));
+        }
+    }
+    Err(refused)
 }
 
 /// Records the checks. Gives the service if everything was found that later checks need, and whether the judge's policy names

@@ -33,12 +33,13 @@ pub struct Transcript {
     pub report: AttestationReport,
     /// The nonce that the report was asked for with.
     pub nonce: BareDigest,
-    /// The request's bytes as the service processed them: of a sealed request the restored body.
-    #[serde(rename = "request_b64", with = "base64_bytes")]
-    pub request: Vec<u8>,
-    /// The response's bytes as they came over the wire.
-    #[serde(rename = "response_b64", with = "base64_bytes")]
-    pub response: Vec<u8>,
+    /// The request's bytes as the service processed them: of a sealed request the restored body. None where only the receipt's
+    /// hash of them is kept.
+    #[serde(default, rename = "request_b64", with = "base64_bytes", skip_serializing_if = "Option::is_none")]
+    pub request: Option<Vec<u8>>,
+    /// The response's bytes as they came over the wire. None where only the receipt's hash is kept, or not all of them arrived.
+    #[serde(default, rename = "response_b64", with = "base64_bytes", skip_serializing_if = "Option::is_none")]
+    pub response: Option<Vec<u8>>,
     /// The receipt's document.
     pub receipt: Value,
     /// The receipt's place in the service's log.
@@ -194,8 +195,8 @@ pub(crate) fn judge_transcript(
     let Some(service) = service else { return steps.report(true) };
     let exchange = Exchange {
         receipt: &receipt,
-        request: &transcript.request,
-        response: &transcript.response,
+        request: transcript.request.as_deref(),
+        response: transcript.response.as_deref(),
         session: session.as_ref(),
         pinned: &[],
         log: transcript.log.as_ref(),
@@ -216,12 +217,16 @@ mod base64_bytes {
     use base64::engine::general_purpose::STANDARD;
     use serde::{Deserialize, Deserializer, Serializer, de};
 
-    pub fn serialize<S: Serializer>(bytes: &[u8], serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_str(&STANDARD.encode(bytes))
+    pub fn serialize<S: Serializer>(bytes: &Option<Vec<u8>>, serializer: S) -> Result<S::Ok, S::Error> {
+        match bytes {
+            Some(bytes) => serializer.serialize_str(&STANDARD.encode(bytes)),
+            None => serializer.serialize_none(),
+        }
     }
 
-    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<u8>, D::Error> {
+    /// A member that is there holds bytes: `null` would be a second spelling of one that is not.
+    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Vec<u8>>, D::Error> {
         let text = std::borrow::Cow::<'de, str>::deserialize(deserializer)?;
-        STANDARD.decode(text.as_bytes()).map_err(de::Error::custom)
+        STANDARD.decode(text.as_bytes()).map(Some).map_err(de::Error::custom)
     }
 }

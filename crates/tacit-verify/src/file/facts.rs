@@ -114,8 +114,16 @@ impl Subject {
         if let Some(log) = &transcript.log {
             subject.say("logIndex", log.proof.index);
         }
-        if transcript.channel.is_none() {
-            subject.say("notChecked", vec!["id-6: the transcript names no connection"]);
+        let not_checked: Vec<&str> = [
+            transcript.channel.is_none().then_some("id-6: the transcript names no connection"),
+            transcript.request.is_none().then_some("receipt-3: the request is not kept"),
+            transcript.response.is_none().then_some("receipt-4: the response is not kept"),
+        ]
+        .into_iter()
+        .flatten()
+        .collect();
+        if !not_checked.is_empty() {
+            subject.say("notChecked", not_checked);
         }
         subject
     }

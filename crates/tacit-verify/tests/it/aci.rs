@@ -268,8 +268,8 @@ fn each_step_refuses_what_it_is_there_for() {
     let other_keyset = Digest::from([1; 32]).into_bytes().into();
     check(&signed(&|d| d.keyset = other_keyset), StepName::AciReceiptKeyset);
     check(&signed(&|d| d.served_at = SERVED.plus(301)), StepName::AciReceiptKeyset);
-    check(&|t| t.request.push(b' '), StepName::AciRequest);
-    check(&|t| t.response.push(b'\n'), StepName::AciResponse);
+    check(&|t| t.request.as_mut().unwrap().push(b' '), StepName::AciRequest);
+    check(&|t| t.response.as_mut().unwrap().push(b'\n'), StepName::AciResponse);
     check(&|t| t.report.service_capabilities.serving = Serving::Aggregator, StepName::AciUpstream);
     let upstream =
         |required, outcome| Event::UpstreamVerified(UpstreamVerified { required, model_id: "m".into(), outcome });
@@ -409,8 +409,8 @@ fn an_aggregator_cites_a_session_that_holds() {
         let log = service.log(&receipt);
         let exchange = Exchange {
             receipt: &receipt,
-            request: REQUEST,
-            response: RESPONSE,
+            request: Some(REQUEST),
+            response: Some(RESPONSE),
             session: Some(&session),
             pinned: &pinned,
             log: Some(&log),
