@@ -105,9 +105,8 @@ impl ResponseReader {
         let read = match self.state {
             State::Start => start(&mut reader, &self.limits),
             State::Body => piece(&mut reader, self.limits.body - self.body),
-            State::Trailers => {
-                Fields::decode_indeterminate(&mut reader, self.limits.trailers, self.limits.fields).map(ResponsePart::End)
-            }
+            State::Trailers => Fields::decode_indeterminate(&mut reader, self.limits.trailers, self.limits.fields)
+                .map(ResponsePart::End),
             State::Over => {
                 let padding = self.buffer.iter().all(|byte| *byte == 0);
                 self.buffer.clear();

@@ -86,10 +86,7 @@ impl Keys {
         let ai = AiKeys {
             receipt: NoteKey::generate(&mut rng),
             e2ee: ServiceKeys::new(Suite::ALL.map(|suite| E2eeSecretKey::generate(&mut rng, suite)).into()),
-            legacy: [
-                LegacyKey::Ecdsa(SigningKey::generate(&mut rng)),
-                LegacyKey::Ed25519(NoteKey::generate(&mut rng)),
-            ],
+            legacy: [LegacyKey::Ecdsa(SigningKey::generate(&mut rng)), LegacyKey::Ed25519(NoteKey::generate(&mut rng))],
             tls,
         };
         let mut e2ee_public_keys = vec![key("ohttp", OHTTP, &ohttp.config().encode())];
@@ -103,7 +100,11 @@ impl Keys {
                 key("receipt", SECP256K1_EIP712, &receipt.public_key()),
             ],
             e2ee_public_keys,
-            tls_public_keys: ai.tls.iter().map(|tls| TlsKey { spki_sha256: hex::encode(tls.spki_sha256), domain: None }).collect(),
+            tls_public_keys: ai
+                .tls
+                .iter()
+                .map(|tls| TlsKey { spki_sha256: hex::encode(tls.spki_sha256), domain: None })
+                .collect(),
         };
         let (digest, address) = (keyset.digest()?, receipt.address());
         Ok(Self { receipt, note, ohttp, ai, keyset, digest, address })

@@ -12,18 +12,21 @@ mod responses;
 
 pub use chat::{
     AssistantToolCall, CalledFunction, ChatChoice, ChatChunk, ChatChunkChoice, ChatCompletion, ChatDelta, ChatLogprobs,
-    ChatMessage, ChatRequest, ChatTokenLogprob, ChatTopLogprob, Content, ContentPart, FunctionChunk, FunctionTool, JsonSchemaFormat,
-    NamedFunction, ProviderConstraint, RequestMessage, ResponseFormat, StopTexts, StreamOptions, ToolCallChunk, ToolChoiceField,
-    ToolDefinition,
+    ChatMessage, ChatRequest, ChatTokenLogprob, ChatTopLogprob, Content, ContentPart, FunctionChunk, FunctionTool,
+    JsonSchemaFormat, NamedFunction, ProviderConstraint, RequestMessage, ResponseFormat, StopTexts, StreamOptions,
+    ToolCallChunk, ToolChoiceField, ToolDefinition,
 };
 pub use completions::{CompletionAnswer, CompletionChoice, CompletionLogprobs, CompletionRequest, PromptField};
-pub use embeddings::{EmbeddingAnswer, EmbeddingItem, EmbeddingRequest, EmbeddingUsage, EmbeddingVector, EncodingFormat};
+pub use embeddings::{
+    EmbeddingAnswer, EmbeddingItem, EmbeddingRequest, EmbeddingUsage, EmbeddingVector, EncodingFormat,
+};
 pub use error::{ApiError, ErrorKind};
 pub use models::{Model, ModelList};
 pub use parse::parse_request;
 pub use responses::{
-    InputContent, InputItem, InputText, InputTokensDetails, OutputTokensDetails, ResponseAnswer, ResponseContent, ResponseEvent, ResponseInput, ResponseOutput,
-    ResponseRequest, ResponseTextFormat, ResponseTextOptions, ResponseTool, ResponseUsage,
+    InputContent, InputItem, InputText, InputTokensDetails, OutputTokensDetails, ResponseAnswer, ResponseContent,
+    ResponseEvent, ResponseInput, ResponseOutput, ResponseRequest, ResponseTextFormat, ResponseTextOptions,
+    ResponseTool, ResponseUsage,
 };
 
 use serde::{Deserialize, Serialize};

@@ -93,11 +93,7 @@ pub fn names(folder: &Path) -> Result<Vec<String>, CommandError> {
 }
 
 /// Starts a model in a process of its own: whatever a file makes its parser do ends that process and not this one.
-pub async fn start(
-    store: &Path,
-    name: &str,
-    settings: &EngineSettings,
-) -> Result<Arc<dyn Backend>, CommandError> {
+pub async fn start(store: &Path, name: &str, settings: &EngineSettings) -> Result<Arc<dyn Backend>, CommandError> {
     let program = std::env::current_exe().context("the path of this program is unknown")?;
     let settings = serde_json::to_string(settings)?;
     let arguments = ["model".into(), "run".into(), store.into(), name.into(), settings.into()];

@@ -57,7 +57,9 @@ pub async fn run(arguments: &ServeArguments, environment: &Environment) -> Comma
     let (machine, policy, simulated) = match Driver::find(Path::new("/")) {
         Some(driver) => (Machine::Kernel { root: "/".into() }, hardware_policy(&driver).await?, false),
         None => {
-            output::note("no TEE found: a SIMULATED machine attests this node; the protocol is real, the hardware is not");
+            output::note(
+                "no TEE found: a SIMULATED machine attests this node; the protocol is real, the hardware is not",
+            );
             let (socket, policy) = simulated_machine(&folder, &mut supervisor).await?;
             (Machine::GuestAgent { socket }, policy, true)
         }
@@ -117,7 +119,10 @@ fn models(arguments: &ServeArguments, store: &Path) -> Result<Vec<String>, Comma
     let wanted = if arguments.models.is_empty() { known.clone() } else { arguments.models.clone() };
     let hint = "see `tacit model list`; add one with `tacit model add`";
     if let Some(missing) = wanted.iter().find(|name| !known.contains(name)) {
-        return Err(CommandError::hinted(anyhow::anyhow!("there is no model {missing:?} on this machine"), hint.to_owned()));
+        return Err(CommandError::hinted(
+            anyhow::anyhow!("there is no model {missing:?} on this machine"),
+            hint.to_owned(),
+        ));
     }
     if wanted.is_empty() {
         return Err(CommandError::hinted(anyhow::anyhow!("there is no model on this machine"), hint.to_owned()));
@@ -172,7 +177,9 @@ async fn simulated_machine(folder: &Path, supervisor: &mut Supervisor) -> Result
         }
     })
     .await
-    .with_context(|| format!("the simulated machine does not come up; see {}", folder.join("logs/chip.log").display()))?;
+    .with_context(|| {
+        format!("the simulated machine does not come up; see {}", folder.join("logs/chip.log").display())
+    })?;
     let mut measure = Command::new(&simulator);
     measure.args(["measure", "--platform", "tdx", "--executable"]).arg(&own);
     let measurement: Measurement =

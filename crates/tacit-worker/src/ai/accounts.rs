@@ -170,7 +170,8 @@ mod tests {
         assert_eq!(accounts.authenticate(Some("Bearer two")).unwrap(), Credential::of("two"));
         assert_eq!(accounts.authenticate(Some("bearer one")).unwrap(), Credential::of("one"));
         let long = format!("Bearer {}", "k".repeat(MAX_KEY + 1));
-        for wrong in [None, Some("two"), Some("Bearer "), Some("Bearer three"), Some("Basic two"), Some(long.as_str())] {
+        for wrong in [None, Some("two"), Some("Bearer "), Some("Bearer three"), Some("Basic two"), Some(long.as_str())]
+        {
             assert_eq!(accounts.authenticate(wrong).unwrap_err().kind, ErrorKind::InvalidKey, "{wrong:?}");
         }
     }

@@ -446,12 +446,15 @@ pub(crate) fn sampling_hash(sampling: &Sampling, format: &OutputFormat) -> Prefi
     let stops: Vec<String> = sampling.stop.iter().map(|text| digest_of(text)).collect();
     let parameters = [
         ("choices", sampling.choices.to_string()),
-        ("format", match format {
-            OutputFormat::Text => "text".to_owned(),
-            OutputFormat::JsonObject => "json_object".to_owned(),
-            OutputFormat::JsonSchema(schema) => format!("json_schema {}", digest_of(&schema.to_string())),
-            OutputFormat::Grammar(grammar) => format!("grammar {}", digest_of(grammar)),
-        }),
+        (
+            "format",
+            match format {
+                OutputFormat::Text => "text".to_owned(),
+                OutputFormat::JsonObject => "json_object".to_owned(),
+                OutputFormat::JsonSchema(schema) => format!("json_schema {}", digest_of(&schema.to_string())),
+                OutputFormat::Grammar(grammar) => format!("grammar {}", digest_of(grammar)),
+            },
+        ),
         ("frequency_penalty", sampling.frequency_penalty.to_string()),
         ("logit_bias", biases.join(",")),
         ("max_tokens", optional(sampling.max_tokens.map(|most| most.to_string()))),
@@ -560,8 +563,13 @@ mod tests {
         check(json!({"tool_choice": "required"}), ErrorKind::InvalidValue, "tool_choice");
         check(json!({"messages": []}), ErrorKind::InvalidValue, "messages");
         check(json!({"messages": [{"role": "king", "content": ""}]}), ErrorKind::InvalidValue, "messages[0].role");
-        check(json!({"messages": [{"role": "tool", "content": ""}]}), ErrorKind::MissingParameter, "messages[0].tool_call_id");
-        let image = json!({"messages": [{"role": "user", "content": [{"type": "image_url", "image_url": {"url": ""}}]}]});
+        check(
+            json!({"messages": [{"role": "tool", "content": ""}]}),
+            ErrorKind::MissingParameter,
+            "messages[0].tool_call_id",
+        );
+        let image =
+            json!({"messages": [{"role": "user", "content": [{"type": "image_url", "image_url": {"url": ""}}]}]});
         check(image, ErrorKind::Unsupported, "messages[0].content[0]");
         let twice = json!({"tools": [{"type": "function", "function": {"name": "f"}}, {"type": "function", "function": {"name": "f"}}]});
         check(twice, ErrorKind::InvalidValue, "tools[1].function.name");

@@ -30,8 +30,4 @@ impl Endpoint {
             Self::Responses => Some("resp_"),
         }
     }
-
-    pub fn of_path(path: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|endpoint| endpoint.path() == path)
-    }
 }

@@ -5,7 +5,9 @@ use std::sync::{Mutex, PoisonError};
 use http::HeaderMap;
 use serde_json::Value;
 use tacit_api::openai::{ApiError, ErrorKind};
-use tacit_envelope::e2ee::{E2eeError, Endpoint as Sealable, OpenedRequest, ReplayWindow, RequestHeaders, ResponseSealer, ServiceKeys};
+use tacit_envelope::e2ee::{
+    E2eeError, Endpoint as Sealable, OpenedRequest, ReplayWindow, RequestHeaders, ResponseSealer, ServiceKeys,
+};
 use tacit_types::UnixTime;
 
 use super::endpoint::Endpoint;

@@ -79,9 +79,7 @@ fn routes(surface: Surface) -> Router {
     }
     router
         .method_not_allowed_fallback(async || ApiError::new(ErrorKind::MethodNotAllowed, "another method"))
-        .fallback(async |uri: Uri| {
-            ApiError::new(ErrorKind::UnknownUrl, format!("unknown request URL: {}", uri.path()))
-        })
+        .fallback(async |uri: Uri| ApiError::new(ErrorKind::UnknownUrl, format!("unknown request URL: {}", uri.path())))
         .layer(CatchPanicLayer::custom(|_| ApiError::new(ErrorKind::Internal, "").into_response()))
         .layer(middleware::from_fn(move |request, next| said_by(digest, request, next)))
         .with_state(surface)
@@ -132,7 +130,11 @@ fn response(reply: Reply) -> Response {
     let mut response = Response::new(body);
     *response.status_mut() = reply.status;
     response.headers_mut().extend(reply.headers);
-    if response.headers().get(header::CONTENT_TYPE).is_some_and(|kind| kind.as_bytes().starts_with(b"text/event-stream")) {
+    if response
+        .headers()
+        .get(header::CONTENT_TYPE)
+        .is_some_and(|kind| kind.as_bytes().starts_with(b"text/event-stream"))
+    {
         response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     }
     response
@@ -167,10 +169,8 @@ async fn attestation(State(surface): State<Surface>, Query(query): Query<NonceQu
 }
 
 async fn kept(surface: &Surface, headers: &HeaderMap, id: &str) -> Result<Kept, ApiError> {
-    let credential = surface
-        .service
-        .authenticate(headers)
-        .map_err(|error| ApiError::new(ErrorKind::Unauthorized, error.message))?;
+    let credential =
+        surface.service.authenticate(headers).map_err(|error| ApiError::new(ErrorKind::Unauthorized, error.message))?;
     let not_found = || ApiError::new(ErrorKind::NotFound, "no such receipt of this key");
     let id = ExchangeId::parse(id).ok_or_else(not_found)?;
     surface.service.receipts.fetch(id, credential).await.ok_or_else(not_found)

@@ -1,6 +1,9 @@
 //! Several generations as one: the prompts of one request.
 
-use futures::{StreamExt as _, stream::{BoxStream, SelectAll}};
+use futures::{
+    StreamExt as _,
+    stream::{BoxStream, SelectAll},
+};
 use tacit_inference::{Event, Generation, Usage};
 
 /// The events of one or more generations, whose choices are numbered through.

@@ -83,7 +83,9 @@ impl Receipts {
         match self {
             Self::Memory(map) => {
                 let mut map = map.lock().unwrap_or_else(PoisonError::into_inner);
-                if map.len() >= KEPT && let Some(some) = map.keys().next().copied() {
+                if map.len() >= KEPT
+                    && let Some(some) = map.keys().next().copied()
+                {
                     map.remove(&some);
                 }
                 map.insert(id, kept);

@@ -10,8 +10,8 @@ use http::{HeaderValue, StatusCode, header};
 use http_body_util::BodyExt as _;
 use tacit_api::openai::{ApiError, ErrorKind, MAX_REQUEST};
 use tacit_envelope::{
-    self as envelope, CHUNKED_REQUEST_MEDIA_TYPE, CHUNKED_RESPONSE_MEDIA_TYPE, EnvelopeError, Fields, Limits, MAX_CHUNK,
-    REQUEST_MEDIA_TYPE, RESPONSE_MEDIA_TYPE, ResponseChunkSealer,
+    self as envelope, CHUNKED_REQUEST_MEDIA_TYPE, CHUNKED_RESPONSE_MEDIA_TYPE, EnvelopeError, Fields, Limits,
+    MAX_CHUNK, REQUEST_MEDIA_TYPE, RESPONSE_MEDIA_TYPE, ResponseChunkSealer,
 };
 use tower::ServiceExt as _;
 

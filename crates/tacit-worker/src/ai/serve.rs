@@ -1,11 +1,6 @@
 //! Starts the AI service: within a worker, or as a node of its own that belongs to no network.
 
-use std::{
-    collections::BTreeMap,
-    net::SocketAddr,
-    path::PathBuf,
-    sync::Arc,
-};
+use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf, sync::Arc};
 
 use serde::{Deserialize, Serialize};
 use tacit_inference::Backend;
@@ -158,7 +153,8 @@ pub(crate) async fn start(parts: Parts) -> Result<(SocketAddr, bool, JoinHandle<
     })?;
     let listener = TlsListener::start(listener, tls).map_err(listen)?;
     let address = axum::serve::Listener::local_addr(&listener).map_err(listen)?;
-    let price = |name: &str| config.models.iter().find(|model| model.name == name).and_then(|model| model.price.clone());
+    let price =
+        |name: &str| config.models.iter().find(|model| model.name == name).and_then(|model| model.price.clone());
     let offers: BTreeMap<String, Offer> = models
         .into_iter()
         .map(|backend| {

@@ -10,8 +10,8 @@ use futures::{StreamExt as _, stream::BoxStream};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use serde_json::{Value, json};
 use tacit_api::openai::{self, ApiError, ErrorKind, Model, ModelList, parse_request};
-use tacit_inference::{Backend, Event, Generation, InferenceError, Usage};
 use tacit_envelope::e2ee::ResponseSealer;
+use tacit_inference::{Backend, Event, Generation, InferenceError, Usage};
 use tacit_receipt::aci::{AciError, InferenceOutcome, RECEIPT_ID_HEADER, ServingConstraints};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 

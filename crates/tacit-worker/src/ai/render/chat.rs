@@ -195,7 +195,10 @@ mod tests {
         assert_eq!(pieces[1].data["choices"][0]["delta"], json!({"content": "Hi"}));
         assert_eq!(pieces[1].data["usage"], Value::Null);
         assert_eq!(pieces[3].data["choices"][0]["finish_reason"], "stop");
-        assert_eq!((pieces[4].data["choices"].clone(), pieces[4].data["usage"]["total_tokens"].clone()), (json!([]), json!(5)));
+        assert_eq!(
+            (pieces[4].data["choices"].clone(), pieces[4].data["usage"]["total_tokens"].clone()),
+            (json!([]), json!(5))
+        );
         assert!(pieces[1].text && !pieces[3].text);
     }
 
@@ -204,7 +207,12 @@ mod tests {
         let mut renderer = Box::new(ChatRenderer::new(stamp(), 1, false, false));
         let delta = |id: Option<&str>, name: Option<&str>, arguments: &str| Event::ToolCall {
             choice: 0,
-            delta: ToolCallDelta { index: 0, id: id.map(Into::into), name: name.map(Into::into), arguments: arguments.into() },
+            delta: ToolCallDelta {
+                index: 0,
+                id: id.map(Into::into),
+                name: name.map(Into::into),
+                arguments: arguments.into(),
+            },
         };
         let first = renderer.pieces(delta(Some("call_1"), Some("add"), ""));
         assert_eq!(first[0].data["choices"][0]["delta"]["tool_calls"][0]["type"], "function");

@@ -81,7 +81,12 @@ impl Renderer for CompletionRenderer {
                 }
                 state.characters += text.chars().count();
                 state.text.push_str(&text);
-                vec![Piece::text(self.piece(CompletionChoice { text, index: choice, logprobs: told, finish_reason: None }))]
+                vec![Piece::text(self.piece(CompletionChoice {
+                    text,
+                    index: choice,
+                    logprobs: told,
+                    finish_reason: None,
+                }))]
             }
             Event::Finished { choice, reason: why } => {
                 let Some(state) = self.choices.get_mut(choice as usize) else { return Vec::new() };

@@ -297,18 +297,21 @@ mod tests {
         pieces.extend(renderer.pieces(Event::Finished { choice: 0, reason: FinishReason::Stop }));
         pieces.extend(renderer.closing(USAGE));
         let names: Vec<&str> = pieces.iter().filter_map(|piece| piece.event).collect();
-        assert_eq!(names, [
-            "response.created",
-            "response.in_progress",
-            "response.output_item.added",
-            "response.content_part.added",
-            "response.output_text.delta",
-            "response.output_text.delta",
-            "response.output_text.done",
-            "response.content_part.done",
-            "response.output_item.done",
-            "response.completed",
-        ]);
+        assert_eq!(
+            names,
+            [
+                "response.created",
+                "response.in_progress",
+                "response.output_item.added",
+                "response.content_part.added",
+                "response.output_text.delta",
+                "response.output_text.delta",
+                "response.output_text.done",
+                "response.content_part.done",
+                "response.output_item.done",
+                "response.completed",
+            ]
+        );
         for (number, piece) in pieces.iter().enumerate() {
             assert_eq!(piece.data["type"], piece.event.unwrap());
             assert_eq!(piece.data["sequence_number"], number);
@@ -320,7 +323,8 @@ mod tests {
     #[test]
     fn function_calls_are_items() {
         let mut renderer = Box::new(renderer());
-        let delta = ToolCallDelta { index: 0, id: Some("call_1".into()), name: Some("add".into()), arguments: "{}".into() };
+        let delta =
+            ToolCallDelta { index: 0, id: Some("call_1".into()), name: Some("add".into()), arguments: "{}".into() };
         let pieces = renderer.pieces(Event::ToolCall { choice: 0, delta });
         assert_eq!(pieces[0].data["item"]["name"], "add");
         renderer.pieces(Event::Finished { choice: 0, reason: FinishReason::ToolCalls });
@@ -336,6 +340,9 @@ mod tests {
         renderer.pieces(Event::Text { choice: 0, text: "Hi".into(), logprobs: Vec::new() });
         renderer.pieces(Event::Finished { choice: 0, reason: FinishReason::Length });
         let body = renderer.whole(USAGE).unwrap();
-        assert_eq!((&body["status"], &body["incomplete_details"]["reason"]), (&json!("incomplete"), &json!("max_output_tokens")));
+        assert_eq!(
+            (&body["status"], &body["incomplete_details"]["reason"]),
+            (&json!("incomplete"), &json!("max_output_tokens"))
+        );
     }
 }

@@ -5,7 +5,8 @@ use std::{sync::atomic::Ordering, time::Duration};
 use futures::StreamExt as _;
 use serde_json::{Value, json};
 use tacit_receipt::aci::{
-    AttestationReport, InferenceOutcome, legacy::{LegacySignature, SigningAlgorithm, SigningIdentity},
+    AttestationReport, InferenceOutcome,
+    legacy::{LegacySignature, SigningAlgorithm, SigningIdentity},
 };
 use tacit_types::Digest;
 
@@ -122,7 +123,8 @@ async fn rates_and_quotas_hold() {
         statuses.push(node.chat(SLOW, "hi", json!({})).await);
     }
     // A minute may have ended in between, but then only one.
-    let refused = statuses.into_iter().find(|response| response.status() == 429).expect("four requests within a minute or two");
+    let refused =
+        statuses.into_iter().find(|response| response.status() == 429).expect("four requests within a minute or two");
     assert!(refused.headers().contains_key("retry-after"));
     assert_eq!(error(refused).await.2, json!("rate_limit_exceeded"));
     assert_eq!(node.chat(POOR, "one two three four five", json!({})).await.status(), 200);

@@ -132,4 +132,3 @@ pub async fn error(response: Response) -> (u16, String, Value) {
     let body: Value = response.json().await.unwrap();
     (status, body["error"]["type"].as_str().unwrap().to_owned(), body["error"]["code"].clone())
 }
-

@@ -45,7 +45,10 @@ async fn sealed_fields_are_opened_answered_sealed_and_proven() {
         let (client, request) = sealed(&node, suite, &body(json!({})), now());
         assert!(!String::from_utf8_lossy(&request.body).contains("secret"));
         let response = send(&node, &request).await;
-        assert_eq!((response.status().as_u16(), &response.headers()["x-e2ee-applied"]), (200, &"true".parse().unwrap()));
+        assert_eq!(
+            (response.status().as_u16(), &response.headers()["x-e2ee-applied"]),
+            (200, &"true".parse().unwrap())
+        );
         let id = receipt_id(&response);
         let bytes = response.bytes().await.unwrap();
         assert!(!String::from_utf8_lossy(&bytes).contains("secret"));
@@ -62,7 +65,9 @@ async fn sealed_fields_are_opened_answered_sealed_and_proven() {
         let text = String::from_utf8(bytes.to_vec()).unwrap();
         assert!(!text.contains("secret"));
         let mut said = String::new();
-        for frame in text.split("\n\n").filter_map(|frame| frame.strip_prefix("data: ")).filter(|data| *data != "[DONE]") {
+        for frame in
+            text.split("\n\n").filter_map(|frame| frame.strip_prefix("data: ")).filter(|data| *data != "[DONE]")
+        {
             let mut piece: Value = serde_json::from_str(frame).unwrap();
             client.open(&mut piece).unwrap();
             said += piece["choices"][0]["delta"]["content"].as_str().unwrap_or_default();
@@ -85,7 +90,9 @@ async fn wrong_keys_replays_and_old_requests_are_refused_by_name() {
         let (_, mut request) = sealed(&node, Suite::X25519, &body(json!({})), now());
         request.headers.retain(|(own, _)| *own != name || value.is_some());
         for (own, text) in &mut request.headers {
-            if *own == name && let Some(value) = value {
+            if *own == name
+                && let Some(value) = value
+            {
                 value.clone_into(text);
             }
         }
@@ -141,7 +148,12 @@ async fn a_whole_request_is_sealed_and_so_is_its_answer() {
     let id = response.headers.value("x-receipt-id").unwrap().to_owned();
     node.proven(&id, asked.to_string().as_bytes(), &response.body).await;
     // Wrong paths, and no key, are said inside the seal.
-    for (path, key, status) in [("/v1/nothing", true, 404), ("/v1/sealed", true, 404), ("/v1/models", false, 401), ("/log/0x/checkpoint", true, 400)] {
+    for (path, key, status) in [
+        ("/v1/nothing", true, 404),
+        ("/v1/sealed", true, 404),
+        ("/v1/models", false, 401),
+        ("/log/0x/checkpoint", true, 400),
+    ] {
         let mut request = Request::post("inference", path);
         request.method = "GET".into();
         let request = if key { request.header("authorization", format!("Bearer {MINE}")) } else { request };
