@@ -13,6 +13,7 @@ mod confirmer;
 mod context;
 mod deliveries;
 mod error;
+mod evidence;
 mod execute;
 mod functions;
 mod gatekeepers;
@@ -35,6 +36,6 @@ mod turns;
 mod under_way;
 mod worker;
 
-pub use config::{Machine, WorkerConfig, WorkerLimits};
+pub use config::{Gpus, Machine, WorkerConfig, WorkerLimits};
 pub use error::WorkerError;
 pub use worker::{Worker, run};
