@@ -370,7 +370,9 @@ impl Network {
     pub async fn pass(&self, seconds: u64) {
         let url = self.anvil.as_ref().unwrap().url();
         let client = reqwest::Client::new();
-        for (method, parameters) in [("evm_increaseTime", format!("[{seconds}]")), ("evm_mine", "[]".to_owned())] {
+        // The third block makes the first final.
+        let mine = || ("evm_mine", "[]".to_owned());
+        for (method, parameters) in [("evm_increaseTime", format!("[{seconds}]")), mine(), mine(), mine()] {
             let body = format!(r#"{{"jsonrpc":"2.0","id":1,"method":"{method}","params":{parameters}}}"#);
             let request = client.post(url).header("content-type", "application/json").body(body);
             let answer = request.send().await.unwrap().text().await.unwrap();
@@ -379,9 +381,9 @@ impl Network {
         self.settled().await;
     }
 
-    /// Waits until every gatekeeper sees what was written last.
+    /// Waits until every gatekeeper sees what was written last: a writer returns when that is final.
     pub async fn settled(&self) {
-        let newest = self.owner.ledger().latest().await.unwrap().number;
+        let newest = self.owner.ledger().finalized().await.unwrap().number;
         self.wait(|status| status.chain.as_ref().is_some_and(|chain| chain.block >= newest)).await;
     }
 
