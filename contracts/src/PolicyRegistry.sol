@@ -7,18 +7,21 @@ import {IPolicyRegistry} from "./interfaces/IPolicyRegistry.sol";
 /// @title PolicyRegistry
 /// @notice The owner is the governor. Nothing has to be executed when a timelock ends: entries carry their time.
 contract PolicyRegistry is IPolicyRegistry, Ownable2Step {
-    /// @notice Who may veto and tighten besides the governor.
-    address public guardian;
+    /// @notice The longest timelock.
+    uint64 public constant LONGEST_TIMELOCK = 365 days;
 
     uint64 private _timelock;
     uint64 private _nextTimelock;
     uint64 private _nextTimelockFrom;
+    address private _guardian;
+    address private _nextGuardian;
+    uint64 private _nextGuardianFrom;
     Policy[] private _policies;
     mapping(bytes32 measurement => uint64) private _allowedFrom;
     mapping(Subject => mapping(bytes32 value => uint64)) private _deniedUntil;
 
     modifier onlyGuard() {
-        require(msg.sender == owner() || msg.sender == guardian, NotGuardian(msg.sender));
+        require(msg.sender == owner() || msg.sender == guardian(), NotGuardian(msg.sender));
         _;
     }
 
@@ -31,7 +34,8 @@ contract PolicyRegistry is IPolicyRegistry, Ownable2Step {
         string memory uri,
         bytes32[] memory measurements
     ) Ownable(governor) {
-        guardian = guardian_;
+        require(timelock_ <= LONGEST_TIMELOCK, TimelockTooLong(timelock_, LONGEST_TIMELOCK));
+        _guardian = guardian_;
         _timelock = timelock_;
         uint64 now_ = uint64(block.timestamp);
         _policies.push(Policy({policyHash: policyHash, activeFrom: now_, vetoed: false, uri: uri}));
@@ -40,7 +44,8 @@ contract PolicyRegistry is IPolicyRegistry, Ownable2Step {
             _allowedFrom[measurements[i]] = now_;
             emit MeasurementAllowed(measurements[i], now_);
         }
-        emit GuardianChanged(guardian_);
+        emit TimelockChanged(timelock_, now_);
+        emit GuardianChanged(guardian_, now_);
     }
 
     /// @inheritdoc IPolicyRegistry
@@ -64,6 +69,11 @@ contract PolicyRegistry is IPolicyRegistry, Ownable2Step {
     /// @inheritdoc IPolicyRegistry
     function timelock() public view returns (uint64) {
         return _nextTimelockFrom != 0 && block.timestamp >= _nextTimelockFrom ? _nextTimelock : _timelock;
+    }
+
+    /// @inheritdoc IPolicyRegistry
+    function guardian() public view returns (address) {
+        return _nextGuardianFrom != 0 && block.timestamp >= _nextGuardianFrom ? _nextGuardian : _guardian;
     }
 
     /// @inheritdoc IPolicyRegistry
@@ -125,6 +135,7 @@ contract PolicyRegistry is IPolicyRegistry, Ownable2Step {
 
     /// @inheritdoc IPolicyRegistry
     function setTimelock(uint64 seconds_) external onlyOwner {
+        require(seconds_ <= LONGEST_TIMELOCK, TimelockTooLong(seconds_, LONGEST_TIMELOCK));
         uint64 present = timelock();
         uint64 from = seconds_ >= present ? uint64(block.timestamp) : _afterTimelock();
         _timelock = present;
@@ -134,9 +145,19 @@ contract PolicyRegistry is IPolicyRegistry, Ownable2Step {
     }
 
     /// @inheritdoc IPolicyRegistry
+    function keepTimelock() external onlyGuard {
+        require(_nextTimelockFrom > block.timestamp, NoTimelockWaiting());
+        _nextTimelockFrom = 0;
+        emit TimelockKept(_timelock);
+    }
+
+    /// @inheritdoc IPolicyRegistry
     function setGuardian(address guardian_) external onlyOwner {
-        guardian = guardian_;
-        emit GuardianChanged(guardian_);
+        uint64 from = _afterTimelock();
+        _guardian = guardian();
+        _nextGuardian = guardian_;
+        _nextGuardianFrom = from;
+        emit GuardianChanged(guardian_, from);
     }
 
     function _afterTimelock() private view returns (uint64) {

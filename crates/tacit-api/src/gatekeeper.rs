@@ -145,10 +145,23 @@ message! {
         evidence: Value,
         /// Collateral for it, in the form of tacit-attest.
         collateral: Value,
+        /// What the machine's GPUs show, where it has any.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        gpus: Option<ShownGpus>,
         /// URL under which the worker is reached.
         endpoint: String,
         /// The operator's signature over [`tacit_types::eip712::EndpointClaim`].
         operator_signature: Signature,
+    }
+}
+
+message! {
+    /// What the GPUs of one machine signed over `gpu_nonce(keyset, nonce)`, and what vouches for them.
+    ShownGpus {
+        /// Evidence, in the form of tacit-attest.
+        evidence: Value,
+        /// Reference manifests and tokens, in the form of tacit-attest.
+        collateral: Value,
     }
 }
 

@@ -433,7 +433,7 @@ pub(crate) fn status(status: dcap_qvl::TcbStatus) -> Result<TcbStatus, AttestErr
     })
 }
 
-fn dcap_collateral(collateral: &IntelCollateral) -> QuoteCollateralV3 {
+pub(crate) fn dcap_collateral(collateral: &IntelCollateral) -> QuoteCollateralV3 {
     QuoteCollateralV3 {
         pck_crl_issuer_chain: collateral.pck_crl_issuer_chain.clone(),
         root_ca_crl: collateral.root_ca_crl.clone(),

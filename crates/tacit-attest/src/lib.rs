@@ -3,6 +3,7 @@
 
 mod amd;
 mod amd_report;
+pub mod bench;
 pub mod boot_log;
 mod cbor;
 mod demands;

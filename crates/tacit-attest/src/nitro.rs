@@ -7,7 +7,8 @@ use tacit_types::eip712::Platform;
 use tacit_types::{ChipId, Measurement, UnixTime};
 
 use crate::cbor::{Entries, Reader};
-use crate::root::Vendor;
+use crate::path::Path;
+use crate::root::{TrustedRoot, Vendor};
 use crate::verified::{Claims, Details, NitroFields, PlatformDetails};
 use crate::{AttestError, HardwareClass, Policy, TcbStatus, path};
 
@@ -24,7 +25,12 @@ const PCRS: usize = 16;
 /// Most seconds that a document's clock may run before the verifier's.
 const CLOCK_SLACK: u64 = 60;
 
-pub(crate) fn verify(bytes: &[u8], policy: &Policy, now: UnixTime) -> Result<Claims, AttestError> {
+/// The document, its path and when it was signed, once signature and path hold.
+pub(crate) fn check_signatures(
+    bytes: &[u8],
+    roots: impl Iterator<Item = TrustedRoot>,
+    now: UnixTime,
+) -> Result<(Document<'_>, Path, UnixTime), AttestError> {
     let signed = Signed::parse(bytes)?;
     let document = Document::parse(signed.payload)?;
 
@@ -37,8 +43,12 @@ pub(crate) fn verify(bytes: &[u8], policy: &Policy, now: UnixTime) -> Result<Cla
     let key = path::key("Nitro certificate", &certificates[0])?;
     path::check_signature(WHAT, &key, &signed.structure(), signed.signature)?;
     let signed_at = UnixTime(document.timestamp / 1000);
-    let path = path::verify("Nitro certificate", certificates, policy.trusted_roots(Vendor::Aws), &[now, signed_at])?;
+    let path = path::verify("Nitro certificate", certificates, roots, &[now, signed_at])?;
+    Ok((document, path, signed_at))
+}
 
+pub(crate) fn verify(bytes: &[u8], policy: &Policy, now: UnixTime) -> Result<Claims, AttestError> {
+    let (document, path, signed_at) = check_signatures(bytes, policy.trusted_roots(Vendor::Aws), now)?;
     if signed_at > now.plus(CLOCK_SLACK) {
         return Err(AttestError::FromTheFuture { what: WHAT, seconds: signed_at.0 - now.0 });
     }
@@ -138,7 +148,7 @@ impl<'a> Signed<'a> {
 
 /// The signed content.
 #[derive(Debug)]
-struct Document<'a> {
+pub(crate) struct Document<'a> {
     module_id: &'a str,
     /// Milliseconds since 1970.
     timestamp: u64,

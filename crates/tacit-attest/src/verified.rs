@@ -31,6 +31,20 @@ pub enum HardwareClass {
     AwsNitro,
 }
 
+impl HardwareClass {
+    /// The name in policies.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::IntelSgx => "intel-sgx",
+            Self::IntelTdx => "intel-tdx",
+            Self::EpycMilan => "epyc-milan",
+            Self::EpycGenoa => "epyc-genoa",
+            Self::EpycTurin => "epyc-turin",
+            Self::AwsNitro => "aws-nitro",
+        }
+    }
+}
+
 impl fmt::Display for HardwareClass {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {

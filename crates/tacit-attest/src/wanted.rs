@@ -1,5 +1,7 @@
 //! Which collateral a piece of evidence needs: read from bytes that nobody has verified yet, so it only says what to ask for.
 
+use std::fmt;
+
 use dcap_qvl::config::PckCa;
 use dcap_qvl::intel::{quote_ca, quote_fmspc};
 use serde::Deserialize;
@@ -71,6 +73,34 @@ impl Wanted {
             platform @ (Platform::Sgx | Platform::Tdx) => intel(platform, evidence.document()),
             Platform::SevSnp => amd(evidence.document()),
             Platform::Nitro => Ok(Self::Nothing),
+        }
+    }
+}
+
+impl fmt::Display for Wanted {
+    /// What it is and for whom, as a person would look for it.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Intel { platform, fmspc, authority } => write!(
+                f,
+                "Intel's collateral for {} machines of platform family (FMSPC) {}: TCB info, identity of the quoting \
+                 enclave, revocation lists of the root and of the {} authority",
+                platform.name(),
+                hex::encode(fmspc),
+                authority.name()
+            ),
+            Self::Amd { class, hardware_id, tcb, vlek } => {
+                let ReportedTcb { bootloader, tee, snp, microcode, fmc } = tcb;
+                let (authority, key) = if *vlek { ("ASVK", "VLEK of its provider") } else { ("ASK", "VCEK of chip ") };
+                let chip = if *vlek { String::new() } else { hex::encode(hardware_id) };
+                let fmc = fmc.map_or(String::new(), |fmc| format!("fmc {fmc} "));
+                write!(
+                    f,
+                    "AMD's certificates for {class} ({authority}, {key}{chip} at {fmc}bootloader {bootloader} tee {tee} \
+                     snp {snp} microcode {microcode}) and AMD's revocation list"
+                )
+            }
+            Self::Nothing => f.write_str("nothing: the document carries its certificates"),
         }
     }
 }

@@ -228,6 +228,8 @@ pub struct BenchArguments {
 pub enum Benchmark {
     /// Fresh sandboxes, beside QuickJS, Node and workerd.
     Runtime,
+    /// Verification of real evidence, beside the libraries' own.
+    Attest,
     /// Whole calls over a local network: latency, throughput, nodes that are apart.
     Call,
     /// Memory of functions that nobody calls.
@@ -483,6 +485,23 @@ pub enum TcbCommand {
         after_help = "Example:\n  tacit tcb rehearse --machine a.json --machine b.json --documents early.json --policy standard"
     )]
     Rehearse(TcbRehearseArguments),
+    /// Fetch the collateral that a piece of evidence is checked with, and print it as JSON for `tacit verify --collateral`.
+    #[command(after_help = "Example:\n  tacit tcb collateral quote.bin > collateral.json")]
+    Collateral(TcbCollateralArguments),
+}
+
+/// `tacit tcb collateral`.
+#[derive(Debug, Args)]
+pub struct TcbCollateralArguments {
+    /// The evidence: a quote or report as it is, or the JSON form.
+    #[arg(value_name = "FILE")]
+    pub evidence: PathBuf,
+    /// Another service to ask than Intel's, for example a PCCS.
+    #[arg(long, value_name = "URL")]
+    pub pccs: Option<String>,
+    /// Another service to ask than AMD's.
+    #[arg(long, value_name = "URL")]
+    pub kds: Option<String>,
 }
 
 /// Machines, and the documents that they are held against.

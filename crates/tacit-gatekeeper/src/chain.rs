@@ -8,8 +8,15 @@ use std::{
 
 use tacit_api::{Problem, ProblemKind, gatekeeper::ChainStatus};
 use tacit_ledger::{At, BlockRef, Ledger, LedgerError};
-use tacit_threshold::{Facts, Input};
-use tacit_types::{CertificateId, FunctionId, UnixTime, eip712::Certificate};
+use tacit_threshold::{
+    Facts, Input,
+    admission::{AdmissionRefusal, Admitted},
+};
+use tacit_types::{
+    CertificateId, Digest, FunctionId, Measurement, PolicyHash, UnixTime,
+    chain::{DeniedSubject, denied_name},
+    eip712::Certificate,
+};
 
 use crate::{config::Clock, desk::Desk};
 
@@ -40,6 +47,14 @@ struct Seen {
     conflict: Option<String>,
     failure: Option<String>,
     facts: HashMap<FunctionId, (u64, Option<Facts>)>,
+    policy: HashMap<PolicyQuestion, (u64, bool)>,
+}
+
+/// What the policy registry is asked.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+enum PolicyQuestion {
+    Allowed(Measurement),
+    Denied(DeniedSubject, Digest),
 }
 
 impl ChainView {
@@ -105,14 +120,76 @@ impl ChainView {
         Ok(facts)
     }
 
-    /// Since when a certificate, or something that it names, is revoked.
+    /// Why the home chain's policy, as of the newest final block, does not let a machine in. Loosening counts there only once its
+    /// timelock has passed at that block, tightening at once.
+    pub(crate) async fn policy_refusal(
+        &self,
+        held: PolicyHash,
+        admitted: &Admitted,
+    ) -> Result<Option<AdmissionRefusal>, Problem> {
+        let head = self.head()?;
+        let current = self.ledger.policy(At::Block(head)).await.map_err(|error| problem(&error))?;
+        if current.policy != held {
+            return Ok(Some(AdmissionRefusal::PolicyReplaced { found: current.policy.to_string() }));
+        }
+        let class = admitted.hardware_class().name();
+        let mut questions = questions(admitted.certificate());
+        questions.push((PolicyQuestion::Denied(DeniedSubject::HardwareClass, denied_name(class)), class.to_owned()));
+        for advisory in admitted.advisories() {
+            let question = PolicyQuestion::Denied(DeniedSubject::Advisory, denied_name(advisory));
+            questions.push((question, advisory.clone()));
+        }
+        Ok(self.refused_by_policy(head, questions).await?.map(|what| AdmissionRefusal::NotAccepted { what }))
+    }
+
+    /// The first of these that the policy registry does not accept at a block.
+    async fn refused_by_policy(
+        &self,
+        head: BlockRef,
+        questions: Vec<(PolicyQuestion, String)>,
+    ) -> Result<Option<String>, Problem> {
+        for (question, what) in questions {
+            let known = self.seen.read().unwrap_or_else(PoisonError::into_inner).policy.get(&question).copied();
+            let accepted = match known {
+                Some((block, accepted)) if block == head.number => accepted,
+                _ => self.ask_policy(head, question).await?,
+            };
+            if !accepted {
+                return Ok(Some(what));
+            }
+        }
+        Ok(None)
+    }
+
+    async fn ask_policy(&self, head: BlockRef, question: PolicyQuestion) -> Result<bool, Problem> {
+        let answer = match question {
+            PolicyQuestion::Allowed(measurement) => self.ledger.is_allowed(measurement, At::Block(head)).await,
+            PolicyQuestion::Denied(subject, value) => {
+                self.ledger.is_denied(subject, value, At::Block(head)).await.map(|denied| !denied)
+            }
+        };
+        let accepted = answer.map_err(|error| problem(&error))?;
+        let mut seen = self.seen.write().unwrap_or_else(PoisonError::into_inner);
+        if seen.policy.len() >= MAX_CACHED {
+            seen.policy.clear();
+        }
+        seen.policy.insert(question, (head.number, accepted));
+        Ok(accepted)
+    }
+
+    /// Since when a certificate, or something that it names, is revoked; what the policy registry does not accept any more is
+    /// revoked as of the newest final block.
     pub(crate) async fn revoked(
         &self,
         id: CertificateId,
         certificate: &Certificate,
     ) -> Result<Option<UnixTime>, Problem> {
         let head = self.head()?;
-        self.ledger.revocation_of(id, certificate, At::Block(head)).await.map_err(|error| problem(&error))
+        let revoked = self.ledger.revocation_of(id, certificate, At::Block(head)).await;
+        if let Some(since) = revoked.map_err(|error| problem(&error))? {
+            return Ok(Some(since));
+        }
+        Ok(self.refused_by_policy(head, questions(certificate)).await?.map(|_| head.time))
     }
 
     /// For the status page.
@@ -193,6 +270,18 @@ impl ChainView {
         }
         true
     }
+}
+
+/// What of a certificate the policy registry may not accept, and how that is called.
+fn questions(certificate: &Certificate) -> Vec<(PolicyQuestion, String)> {
+    let denied = |subject, bytes: [u8; 32]| PolicyQuestion::Denied(subject, Digest::from(bytes));
+    let Certificate { measurement, chip, root, .. } = certificate;
+    vec![
+        (PolicyQuestion::Allowed(*measurement), format!("measurement {measurement}, which it does not list")),
+        (denied(DeniedSubject::Measurement, measurement.into_bytes()), format!("measurement {measurement}")),
+        (denied(DeniedSubject::Chip, chip.into_bytes()), format!("chip {chip}")),
+        (denied(DeniedSubject::Root, root.into_bytes()), format!("root {root}")),
+    ]
 }
 
 fn problem(error: &LedgerError) -> Problem {

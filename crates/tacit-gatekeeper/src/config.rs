@@ -11,6 +11,7 @@ use std::{
 };
 
 use serde::{Deserialize, Serialize};
+use tacit_peer::Endpoints;
 use tacit_platform::{Driver, GuestSocket};
 use tacit_types::{
     UnixTime,
@@ -34,6 +35,9 @@ pub struct Config {
     /// When a block of the home chain counts.
     #[serde(default = "finalized")]
     pub finality: Finality,
+    /// Where collateral for this machine is fetched; without it the guest agent hands it out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub collateral: Option<Endpoints>,
 }
 
 fn finalized() -> Finality {
@@ -91,6 +95,11 @@ mod tests {
     fn a_configuration_with_a_slip_is_refused() {
         let config = Config::from_toml(GOOD).unwrap();
         assert_eq!(config.finality, finalized());
+        assert_eq!(config.collateral, None);
+        let own = format!("{GOOD}[collateral]\npccs = \"https://pccs.example/\"\n");
+        let own = Config::from_toml(&own).unwrap().collateral.unwrap();
+        assert_eq!(own.pccs.as_str(), "https://pccs.example/");
+        assert_eq!(own.kds, Endpoints::default().kds);
         let number = Config::from_toml(&format!("{GOOD}finality = 3\n")).unwrap();
         assert_eq!(number.finality, Finality::Confirmations(3));
         for bad in [
@@ -98,6 +107,8 @@ mod tests {
             GOOD.replace("listen", "listens"),
             GOOD.replace("127.0.0.1:0", "nowhere"),
             format!("{GOOD}skip_checks = true\n"),
+            format!("{GOOD}[collateral]\npcs = \"https://pccs.example/\"\n"),
+            format!("{GOOD}[collateral]\npccs = \"nowhere\"\n"),
         ] {
             assert!(matches!(Config::from_toml(&bad), Err(GatekeeperError::Config(_))), "{bad}");
         }

@@ -35,6 +35,9 @@ pub enum GatekeeperError {
     /// The machine gives no evidence or key.
     #[error("this machine gives no evidence or key")]
     Platform(#[from] tacit_platform::PlatformError),
+    /// The client that fetches collateral cannot be made.
+    #[error("collateral cannot be fetched")]
+    Collateral(#[from] tacit_peer::PeerError),
     /// The home chain's addresses cannot be used.
     #[error("the home chain of the genesis document cannot be used")]
     Ledger(#[from] tacit_ledger::LedgerError),

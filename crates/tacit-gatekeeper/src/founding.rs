@@ -9,7 +9,7 @@ use tacit_api::{
     Problem, ProblemKind,
     gatekeeper::{Candidate, GenesisStart},
 };
-use tacit_attest::{Collateral, Evidence, Policy, verify_bound};
+use tacit_attest::{AttestError, Collateral, Evidence, Member, Policy, Seen, VerifiedEvidence, verify_seen};
 use tacit_envelope::{open_with, seal_to};
 use tacit_threshold::{
     admission::{GATEKEEPER_IMAGE, require_image},
@@ -28,6 +28,7 @@ use crate::{
     error::GatekeeperError,
     identity::{Identity, transport_key_of},
     seal::{Sealer, read_sealed, write_sealed},
+    seen::SeenNumbers,
 };
 
 /// Farthest that a genesis document's time may be from a gatekeeper's clock, in seconds.
@@ -85,12 +86,18 @@ fn refuse(detail: impl Into<String>) -> Problem {
 
 impl Founding {
     /// Judges a proposal and draws this gatekeeper's sub-keys. Takes milliseconds per gatekeeper: not for an async thread.
-    pub(crate) fn begin(identity: &Identity, now: UnixTime, start: GenesisStart) -> Result<Self, Problem> {
+    pub(crate) fn begin(
+        identity: &Identity,
+        now: UnixTime,
+        seen: &SeenNumbers,
+        start: GenesisStart,
+    ) -> Result<Self, Problem> {
         let GenesisStart { genesis, policy: policy_json, candidates, .. } = start;
-        let policy = judge(&genesis, &policy_json, &candidates, now)?;
+        let (policy, newest) = judge(&genesis, &policy_json, &candidates, now, seen.present())?;
         let cluster = genesis.cluster_id().map_err(|error| refuse(error.to_string()))?;
         let index = genesis.gatekeepers.iter().position(|gatekeeper| gatekeeper.keyset == identity.digest);
         let index = index.ok_or_else(|| refuse("this gatekeeper's keyset is not in the genesis document"))? as u32;
+        seen.note(&newest).map_err(|error| refuse(error.to_string()))?;
         let set = genesis.gatekeeper_set();
         tracing::info!(%cluster, index, policy = policy.name, "agreed to a genesis document");
 
@@ -223,7 +230,13 @@ fn parse_policy(json: &Value) -> Result<Policy, Problem> {
 }
 
 /// Everything that a gatekeeper checks about the others and the document before it deals.
-fn judge(genesis: &Genesis, policy: &Value, candidates: &[Candidate], now: UnixTime) -> Result<Policy, Problem> {
+fn judge(
+    genesis: &Genesis,
+    policy: &Value,
+    candidates: &[Candidate],
+    now: UnixTime,
+    mut seen: Seen,
+) -> Result<(Policy, Seen), Problem> {
     genesis.cluster_id().map_err(|error| refuse(error.to_string()))?;
     if genesis.gatekeepers.len() > MAX_GATEKEEPERS as usize {
         return Err(refuse(format!("at most {MAX_GATEKEEPERS} gatekeepers are possible")));
@@ -246,6 +259,7 @@ fn judge(genesis: &Genesis, policy: &Value, candidates: &[Candidate], now: UnixT
         return Err(refuse("not the candidates of the genesis document"));
     }
     let mut simulated = None;
+    let mut members: Vec<VerifiedEvidence> = Vec::with_capacity(candidates.len());
     for (index, (candidate, named)) in candidates.iter().zip(&genesis.gatekeepers).enumerate() {
         let wrong = |detail: String| refuse(format!("gatekeeper {index}: {detail}"));
         check_keyset(&candidate.keyset, named.address, named.keyset, now).map_err(wrong)?;
@@ -253,8 +267,13 @@ fn judge(genesis: &Genesis, policy: &Value, candidates: &[Candidate], now: UnixT
             Evidence::from_json(candidate.evidence.to_string().as_bytes()).map_err(|error| wrong(error.to_string()))?;
         let collateral = Collateral::from_json(candidate.collateral.to_string().as_bytes())
             .map_err(|error| wrong(error.to_string()))?;
-        let verified = verify_bound(&evidence, &collateral, &policy, now, &report_data(named.keyset, None))
-            .map_err(|error| wrong(error.to_string()))?;
+        let verify = || -> Result<(VerifiedEvidence, Seen), AttestError> {
+            let (verified, seen) = verify_seen(&evidence, &collateral, &policy, now, &seen)?;
+            verified.require_report_data(&report_data(named.keyset, None))?;
+            Ok((verified, seen))
+        };
+        let (verified, newest) = verify().map_err(|error| wrong(error.to_string()))?;
+        seen = newest;
         require_image(&policy, &verified, GATEKEEPER_IMAGE).map_err(|error| wrong(error.to_string()))?;
         if !genesis.roots.contains(&verified.root()) {
             return Err(wrong(format!("root {} is not in the genesis document", verified.root())));
@@ -262,8 +281,20 @@ fn judge(genesis: &Genesis, policy: &Value, candidates: &[Candidate], now: UnixT
         if *simulated.get_or_insert(verified.simulated()) != verified.simulated() {
             return Err(refuse("simulated and real gatekeepers in one cluster"));
         }
+        members.push(verified);
     }
-    Ok(policy)
+    check_diversity(&policy, &members)?;
+    Ok((policy, seen))
+}
+
+/// What the policy says of a set holds for this one. A gatekeeper names no operator, so nobody can say how many one has.
+fn check_diversity(policy: &Policy, members: &[VerifiedEvidence]) -> Result<(), Problem> {
+    if policy.diversity.per_operator.is_some() {
+        return Err(refuse("the policy limits gatekeepers by operator, and gatekeepers name none"));
+    }
+    let members: Vec<Member<'_>> =
+        members.iter().map(|evidence| Member { evidence, operator: tacit_types::Address::ZERO }).collect();
+    policy.diversity.check(&members).map_err(|error| refuse(error.to_string()))
 }
 
 fn check_keyset(

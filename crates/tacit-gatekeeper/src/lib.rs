@@ -14,6 +14,7 @@ mod identity;
 mod journal;
 mod node;
 mod seal;
+mod seen;
 mod serving;
 
 use std::{future::Future, net::SocketAddr, sync::Arc};

@@ -15,6 +15,7 @@ use tacit_api::{
     },
 };
 use tacit_ledger::{Addresses, Ledger};
+use tacit_peer::CollateralSource;
 use tacit_platform::{Driver, PlatformError};
 use tacit_types::{deployment::genesis_report_data, keyset::report_data};
 use tokio::{sync::Mutex, task::JoinHandle};
@@ -28,6 +29,7 @@ use crate::{
     founding::{Founded, Founding},
     identity::Identity,
     seal::Sealer,
+    seen::SeenNumbers,
     serving::{ReleaseLog, Serving},
 };
 
@@ -47,6 +49,9 @@ pub(crate) struct Node {
     founding: Mutex<Option<Arc<Founding>>>,
     serving: OnceLock<Arc<Serving>>,
     follower: StdMutex<Option<JoinHandle<()>>>,
+    collateral: CollateralSource,
+    renewal: JoinHandle<()>,
+    seen: SeenNumbers,
     lock: Arc<File>,
 }
 
@@ -65,7 +70,16 @@ impl Node {
         }
         let seal_key = Zeroizing::new(*driver.seal_key(SEAL_LABEL).await?.expose());
         let identity = Arc::new(Identity::open(&config.data, &seal_key, clock.now())?);
+        let seen = SeenNumbers::open(config.data.join("seen.sealed"), Sealer::new(&seal_key, "seen"))?;
+        let collateral = CollateralSource::new(config.collateral.clone())?;
+        let renewal = tokio::spawn({
+            let clock = clock.clone();
+            collateral.clone().keep_renewing(move || clock.now())
+        });
         let node = Self {
+            collateral,
+            renewal,
+            seen,
             founding: Mutex::new(None),
             serving: OnceLock::new(),
             follower: StdMutex::new(None),
@@ -92,8 +106,9 @@ impl Node {
         self.serving.get().cloned().ok_or_else(not_founded)
     }
 
-    /// Stops following the chain.
+    /// Stops following the chain and the vendors.
     pub(crate) async fn stop(&self) {
+        self.renewal.abort();
         let follower = self.follower.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(follower) = follower {
             follower.abort();
@@ -120,7 +135,8 @@ impl Node {
             return Ok(GenesisStarted { version: Version1, cluster: present.cluster, index: present.index() });
         }
         let (identity, now) = (self.identity.clone(), self.clock.now());
-        let begun = tokio::task::spawn_blocking(move || Founding::begin(&identity, now, start)).await;
+        let seen = self.seen.clone();
+        let begun = tokio::task::spawn_blocking(move || Founding::begin(&identity, now, &seen, start)).await;
         let begun = begun.map_err(|error| internal(&error))??;
         begun.store(&self.file("founding.sealed"), &self.sealer("founding")).map_err(|error| internal(&error))?;
         let answer = GenesisStarted { version: Version1, cluster: begun.cluster, index: begun.index() };
@@ -232,7 +248,8 @@ impl Node {
         let releases = ReleaseLog::open(&self.config.data)?;
         *self.follower.lock().unwrap_or_else(PoisonError::into_inner) =
             Some(tokio::spawn(chain.clone().follow(desk.clone())));
-        let serving = Serving::new(founded, self.identity.chain_key.clone(), self.clock.clone(), desk, chain, releases);
+        let (chain_key, clock, seen) = (self.identity.chain_key.clone(), self.clock.clone(), self.seen.clone());
+        let serving = Serving::new(founded, chain_key, clock, desk, chain, releases, seen);
         let _first = self.serving.set(Arc::new(serving));
         Ok(())
     }
@@ -240,7 +257,8 @@ impl Node {
     async fn evidence(&self, report_data: &[u8; 64]) -> Result<(serde_json::Value, serde_json::Value), Problem> {
         let failed = |error: PlatformError| internal(&error);
         let evidence = self.driver.quote(report_data).await.map_err(failed)?;
-        let collateral = self.driver.collateral().await.map_err(failed)?;
+        let machine = self.driver.collateral();
+        let collateral = self.collateral.obtain(&evidence, self.clock.now(), machine).await.map_err(failed)?;
         let json = |bytes: Vec<u8>| serde_json::from_slice(&bytes).map_err(|error| internal(&error));
         Ok((json(evidence.to_json())?, json(collateral.to_json())?))
     }

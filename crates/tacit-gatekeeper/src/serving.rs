@@ -21,7 +21,10 @@ use tacit_api::{
         MAX_SHOWN_LEASES, PARTIAL_INFO, PartialAnswer, PartialRequest, Version1,
     },
 };
-use tacit_attest::{Collateral, Evidence};
+use tacit_attest::{
+    AttestError, Collateral, Evidence,
+    nvidia::{GpuCollateral, GpuEvidence},
+};
 use tacit_envelope::{TransportPublicKey, seal_to};
 use tacit_threshold::{
     HeldLease, Input, MAX_BATCH, MAX_CONFIRM, Refusal, Reply, SignedBatch, VerifiedLease,
@@ -39,6 +42,7 @@ use tacit_types::{
 
 use crate::{
     chain::ChainView, challenge::Challenges, config::Clock, desk::Desk, error::GatekeeperError, founding::Founded,
+    seen::SeenNumbers,
 };
 
 /// Functions whose facts are read from the chain at once for one request.
@@ -61,6 +65,7 @@ pub(crate) struct Serving {
     chain_key: SigningKey,
     sub_keys: SubKeys,
     challenges: Challenges,
+    seen: SeenNumbers,
 }
 
 impl Serving {
@@ -71,6 +76,7 @@ impl Serving {
         desk: Desk,
         chain: ChainView,
         releases: ReleaseLog,
+        seen: SeenNumbers,
     ) -> Self {
         let gatekeepers_simulated = founded.agreed.genesis.simulated;
         let demands = Demands {
@@ -95,6 +101,7 @@ impl Serving {
             chain_key,
             sub_keys: founded.sub_keys,
             challenges: Challenges::new(),
+            seen,
         }
     }
 
@@ -144,29 +151,26 @@ impl Serving {
         if !self.challenges.take(request.nonce, request.certificate.keyset, now) {
             return Ok(Err(AdmissionRefusal::Nonce));
         }
-        let wrong = |error: tacit_attest::AttestError| AdmissionRefusal::Evidence { detail: error.to_string() };
-        let evidence = match Evidence::from_json(request.evidence.to_string().as_bytes()) {
-            Ok(evidence) => evidence,
-            Err(error) => return Ok(Err(wrong(error))),
+        let nonce = request.nonce;
+        let proposal = match proposal(request) {
+            Ok(proposal) => proposal,
+            Err(refusal) => return Ok(Err(refusal)),
         };
-        let collateral = match Collateral::from_json(request.collateral.to_string().as_bytes()) {
-            Ok(collateral) => collateral,
-            Err(error) => return Ok(Err(wrong(error))),
-        };
-        let proposal = Proposal {
-            certificate: request.certificate,
-            keyset: request.keyset,
-            evidence,
-            collateral,
-            endpoint: request.endpoint,
-            operator_signature: request.operator_signature,
-        };
-        let (demands, nonce) = (self.demands.clone(), request.nonce);
-        let judged = tokio::task::spawn_blocking(move || admission::verify(&demands, now, nonce, &proposal)).await;
-        let admitted = match judged.map_err(|error| internal(&error))? {
+        let (demands, seen) = (self.demands.clone(), self.seen.clone());
+        let judged = tokio::task::spawn_blocking(move || {
+            let admitted = admission::verify(&demands, now, nonce, &seen.present(), &proposal);
+            // Durable before anything is signed: a restart forgets nothing that an answer rested on.
+            let noted = admitted.as_ref().map_or(Ok(()), |admitted| seen.note(admitted.seen()));
+            noted.map(|()| admitted).map_err(|error| internal(&error))
+        });
+        let admitted = match judged.await.map_err(|error| internal(&error))?? {
             Ok(admitted) => admitted,
             Err(refusal) => return Ok(Err(refusal)),
         };
+        let policy = self.demands.policy.hash().map_err(|error| internal(&error))?;
+        if let Some(refusal) = self.chain.policy_refusal(policy, &admitted).await? {
+            return Ok(Err(refusal));
+        }
         let certificate = admitted.certificate();
         let id = certificate.id(self.demands.cluster);
         if let Some(since) = self.chain.revoked(id, certificate).await? {
@@ -392,6 +396,25 @@ impl Serving {
         let verified = tokio::task::spawn_blocking(verify).await.map_err(|error| internal(&error))?;
         verified.map_err(|error| bad_signature(&error))
     }
+}
+
+/// What a request carries, read.
+fn proposal(request: AdmitRequest) -> Result<Proposal, AdmissionRefusal> {
+    let evidence_refused = |error: AttestError| AdmissionRefusal::Evidence { detail: error.to_string() };
+    let gpus_refused = |error: AttestError| AdmissionRefusal::Gpus { detail: error.to_string() };
+    let gpus = request.gpus.map(|shown| {
+        let evidence = GpuEvidence::from_json(shown.evidence.to_string().as_bytes())?;
+        Ok((evidence, GpuCollateral::from_json(shown.collateral.to_string().as_bytes())?))
+    });
+    Ok(Proposal {
+        certificate: request.certificate,
+        keyset: request.keyset,
+        evidence: Evidence::from_json(request.evidence.to_string().as_bytes()).map_err(evidence_refused)?,
+        collateral: Collateral::from_json(request.collateral.to_string().as_bytes()).map_err(evidence_refused)?,
+        gpus: gpus.transpose().map_err(gpus_refused)?,
+        endpoint: request.endpoint,
+        operator_signature: request.operator_signature,
+    })
 }
 
 fn indexed(refused: Vec<(usize, Refusal)>) -> Vec<IndexedRefusal> {

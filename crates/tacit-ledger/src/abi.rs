@@ -55,10 +55,14 @@ alloy::sol! {
         function allowMeasurement(bytes32 measurement) external;
         function removeMeasurement(bytes32 measurement) external;
         function deny(uint8 subject, bytes32 value) external;
+        function liftDenial(uint8 subject, bytes32 value) external;
+        function veto(uint256 index) external;
 
         error NotGuardian(address account);
         error NotWaiting(uint256 index);
         error NotListed();
+        error TimelockTooLong(uint64 timelock, uint64 longest);
+        error NoTimelockWaiting();
         error OwnableUnauthorizedAccount(address account);
     }
 

@@ -8,6 +8,7 @@ pub mod error;
 pub mod functions;
 pub mod ledger;
 mod nonces;
+pub mod policy;
 pub mod proof;
 pub mod requests;
 pub mod workers;
@@ -18,6 +19,7 @@ pub use contracts::{Addresses, ClusterParameters, code_hashes, deploy_all, predi
 pub use error::{LedgerError, Refusal};
 pub use functions::{FunctionRecord, NewVersion, StateReset};
 pub use ledger::{At, BlockRef, Ledger};
+pub use policy::LedgerPolicy;
 pub use requests::{Acceptance, ContractRequest, Cursor, Question, RequestStatus};
 pub use workers::Standing;
 pub use writer::{Confirmation, Outcome, Writer};

@@ -1,4 +1,4 @@
-//! Certificates, revocations and heartbeats on the ledger, and the policy.
+//! Certificates, revocations and heartbeats on the ledger.
 
 use alloy::{
     primitives::{Address as AlloyAddress, B256, Bytes},
@@ -6,7 +6,7 @@ use alloy::{
     sol_types::SolEvent,
 };
 use tacit_types::{
-    Address, CertificateId, Digest, FunctionId, Measurement, PolicyHash, RootId, UnixTime,
+    Address, CertificateId, Digest, FunctionId, RootId, UnixTime,
     chain::{Heartbeat, Revocation, RevocationSubject},
     eip712::{Certificate, Platform},
     quorum::IndexedSignature,
@@ -14,7 +14,7 @@ use tacit_types::{
 };
 
 use crate::{
-    abi::{self, IPolicyRegistry, IWorkerRegistry},
+    abi::{self, IWorkerRegistry},
     error::LedgerError,
     ledger::{At, BlockRef, Ledger},
     writer::{Outcome, Writer},
@@ -48,17 +48,6 @@ pub struct PublishedCertificate {
     pub certificate: Certificate,
     /// Number of the block.
     pub block: u64,
-}
-
-/// The attestation policy that counts on the ledger.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct LedgerPolicy {
-    /// Digest of the canonical policy.
-    pub policy: PolicyHash,
-    /// Where it may be found.
-    pub uri: String,
-    /// Since when it counts.
-    pub active_from: UnixTime,
 }
 
 /// Packs signatures as contracts read them: index byte, then 65 bytes, in the order given.
@@ -236,24 +225,6 @@ impl Ledger {
             })
             .collect())
     }
-
-    /// The attestation policy that counts.
-    ///
-    /// # Errors
-    /// When the chain cannot be reached.
-    pub async fn policy(&self, at: At) -> Result<LedgerPolicy, LedgerError> {
-        let policy = self.view(self.addresses().policy_registry, IPolicyRegistry::currentCall {}, at).await?;
-        Ok(LedgerPolicy { policy: policy.policyHash.into(), uri: policy.uri, active_from: UnixTime(policy.activeFrom) })
-    }
-
-    /// Whether machines with this measurement may be admitted.
-    ///
-    /// # Errors
-    /// When the chain cannot be reached.
-    pub async fn is_allowed(&self, measurement: Measurement, at: At) -> Result<bool, LedgerError> {
-        let call = IPolicyRegistry::isAllowedCall { measurement: measurement.into() };
-        self.view(self.addresses().policy_registry, call, at).await
-    }
 }
 
 impl Writer {
@@ -348,33 +319,6 @@ impl Writer {
             signatures: pack_signatures(signatures).into(),
         };
         self.call(self.ledger().addresses().gatekeeper_set, call).await
-    }
-
-    /// Allows a measurement, as the governor, after the policy's timelock.
-    ///
-    /// # Errors
-    /// When the contract refuses or the transaction is not final in time.
-    pub async fn allow_measurement(&self, measurement: Measurement) -> Result<Outcome, LedgerError> {
-        let call = IPolicyRegistry::allowMeasurementCall { measurement: measurement.into() };
-        self.call(self.ledger().addresses().policy_registry, call).await
-    }
-
-    /// Removes a measurement at once, as the governor or guardian.
-    ///
-    /// # Errors
-    /// When the contract refuses or the transaction is not final in time.
-    pub async fn remove_measurement(&self, measurement: Measurement) -> Result<Outcome, LedgerError> {
-        let call = IPolicyRegistry::removeMeasurementCall { measurement: measurement.into() };
-        self.call(self.ledger().addresses().policy_registry, call).await
-    }
-
-    /// Proposes another policy document, as the governor; it counts after the timelock.
-    ///
-    /// # Errors
-    /// When the contract refuses or the transaction is not final in time.
-    pub async fn propose_policy(&self, policy: PolicyHash, uri: &str) -> Result<Outcome, LedgerError> {
-        let call = IPolicyRegistry::proposeCall { policyHash: policy.into(), uri: uri.to_owned() };
-        self.call(self.ledger().addresses().policy_registry, call).await
     }
 
     async fn workers<C: alloy::sol_types::SolCall>(&self, call: C) -> Result<Outcome, LedgerError> {

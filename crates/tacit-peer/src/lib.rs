@@ -5,6 +5,6 @@ mod collateral;
 mod error;
 mod tls;
 
-pub use collateral::{CollateralCache, Endpoints, Update};
+pub use collateral::{CollateralCache, CollateralSource, Endpoints, Update};
 pub use error::PeerError;
 pub use tls::{Identity, NewKey, Peer, Peers, Refused, STATEMENT_OID, Trust, client_config, server_config};

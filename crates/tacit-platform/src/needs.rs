@@ -89,7 +89,7 @@ pub fn needs() -> [Needs; 6] {
             host: "the GPU passed through to the confidential VM",
             guest: "NVIDIA's driver 550 or later with open kernel modules, and the GPU set ready for use",
             device: "/dev/nvidia0, for the worker's user (group video or render)",
-            worker: "there is no driver yet: the device is found, and nothing more",
+            worker: "gpus = { command = [\"TOOL\"] }, beside the machine: the tool prints what the GPUs sign over the nonce that it gets",
         },
     ]
 }

@@ -108,6 +108,8 @@ impl QuotingEnclave {
                 signer: identity.signer,
                 product: identity.product,
                 version: identity.version,
+                misc_select: 0,
+                config_id: [0; 64],
             },
             &report_data,
         );
@@ -135,6 +137,8 @@ impl QuotingEnclave {
             signer: ENCLAVE_MRSIGNER,
             product: ENCLAVE_ISVPRODID,
             version: ENCLAVE_ISVSVN,
+            misc_select: 0,
+            config_id: [0; 64],
         }
     }
 
@@ -250,25 +254,29 @@ fn td_report(domain: &TrustDomain, registers: &Registers, report_data: &[u8; 64]
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Enclave {
     pub(crate) cpu_svn: [u8; 16],
+    pub(crate) misc_select: u32,
     pub(crate) attributes: u64,
     pub(crate) xfrm: u64,
     pub(crate) measurement: [u8; 32],
     pub(crate) signer: [u8; 32],
     pub(crate) product: u16,
     pub(crate) version: u16,
+    pub(crate) config_id: [u8; 64],
 }
 
 /// Enclave report of 384 bytes (Intel SDM volume 3D, REPORT).
 fn enclave_report(enclave: &Enclave, report_data: &[u8; 64]) -> Vec<u8> {
     let mut report = Vec::with_capacity(384);
     report.extend_from_slice(&enclave.cpu_svn);
-    report.extend_from_slice(&[0; 4 + 28]); // MISCSELECT, reserved
+    report.extend_from_slice(&enclave.misc_select.to_le_bytes());
+    report.extend_from_slice(&[0; 28]);
     report.extend_from_slice(&enclave.attributes.to_le_bytes());
     report.extend_from_slice(&enclave.xfrm.to_le_bytes());
     report.extend_from_slice(&enclave.measurement);
     report.extend_from_slice(&[0; 32]);
     report.extend_from_slice(&enclave.signer);
-    report.extend_from_slice(&[0; 96]);
+    report.extend_from_slice(&[0; 32]);
+    report.extend_from_slice(&enclave.config_id);
     report.extend_from_slice(&enclave.product.to_le_bytes());
     report.extend_from_slice(&enclave.version.to_le_bytes());
     report.extend_from_slice(&[0; 60]);
@@ -291,6 +299,8 @@ mod tests {
             signer: ENCLAVE_MRSIGNER,
             product: 1,
             version: 1,
+            misc_select: 0,
+            config_id: [0; 64],
         };
         assert_eq!(enclave_report(&enclave, &[0; 64]).len(), 384);
         let registers = Registers { mrtd: [1; 48], rtmr: [[2; 48]; 4] };

@@ -2,9 +2,13 @@
 //! propose it, each gatekeeper to find the same or refuse by the field's name.
 
 use serde::{Deserialize, Serialize};
-use tacit_attest::{Collateral, Evidence, Measurements, Policy, VerifiedEvidence, verify_bound};
+use tacit_attest::{
+    AttestError, Collateral, Evidence, HardwareClass, Measurements, Policy, Seen, VerifiedEvidence,
+    nvidia::{GpuCollateral, GpuEvidence, VerifiedGpus, gpu_nonce, require_gpus, verify_gpus},
+    verify_seen,
+};
 use tacit_types::{
-    Address, ClusterId, Digest, UnixTime,
+    Address, ClusterId, Digest, KeysetDigest, UnixTime,
     eip712::{Certificate, EndpointClaim},
     keyset::{Keyset, report_data},
     signature::Signature,
@@ -40,6 +44,24 @@ pub enum AdmissionRefusal {
     Evidence {
         /// What is wrong.
         detail: String,
+    },
+    /// What its GPUs show does not hold, or is not there where the policy asks for it.
+    #[error("GPUs: {detail}")]
+    Gpus {
+        /// What is wrong.
+        detail: String,
+    },
+    /// On the home chain another policy document counts than the one that this cluster was founded with.
+    #[error("the home chain names policy {found}, which this gatekeeper does not have")]
+    PolicyReplaced {
+        /// The digest of the one that counts.
+        found: String,
+    },
+    /// The home chain's policy registry denies it, or does not allow the measurement.
+    #[error("the home chain's policy does not accept {what}")]
+    NotAccepted {
+        /// What is not accepted.
+        what: String,
     },
     /// The measurement is not one that the policy lists for this role.
     #[error("measurement {measurement} is not one of the image {image:?}")]
@@ -97,6 +119,8 @@ pub struct Proposal {
     pub evidence: Evidence,
     /// Collateral for it.
     pub collateral: Collateral,
+    /// What its GPUs signed over keyset and nonce ([`gpu_nonce`]), where it shows any, and what vouches for them.
+    pub gpus: Option<(GpuEvidence, GpuCollateral)>,
     /// URL under which it is reached.
     pub endpoint: String,
     /// The operator's signature over [`EndpointClaim`].
@@ -105,23 +129,44 @@ pub struct Proposal {
 
 /// A certificate whose every field was checked against verified evidence; nothing else can make one.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Admitted(Certificate);
+pub struct Admitted {
+    certificate: Certificate,
+    class: HardwareClass,
+    advisories: Vec<String>,
+    seen: Seen,
+}
 
 impl Admitted {
     /// The certificate, to be signed.
     pub fn certificate(&self) -> &Certificate {
-        &self.0
+        &self.certificate
+    }
+
+    /// The hardware class, which no certificate names.
+    pub fn hardware_class(&self) -> HardwareClass {
+        self.class
+    }
+
+    /// The vendor's advisories that apply to the machine.
+    pub fn advisories(&self) -> &[String] {
+        &self.advisories
+    }
+
+    /// What has been seen of the vendors' numbers after this evidence: to be durable before the certificate is signed.
+    pub fn seen(&self) -> &Seen {
+        &self.seen
     }
 }
 
 /// The certificate that follows from verified evidence. It ends a day after `not_before`, or when the keyset or the first part
-/// of the collateral does.
+/// of the collateral or of the GPUs' chains does; it is simulated if any part of it is.
 ///
 /// # Errors
 /// [`AdmissionRefusal::Keyset`] for a keyset without exactly one key of each kind.
 pub fn certificate(
     demands: &Demands,
     verified: &VerifiedEvidence,
+    gpus: Option<&VerifiedGpus>,
     keyset: &Keyset,
     operator: Address,
     not_before: UnixTime,
@@ -130,7 +175,8 @@ pub fn certificate(
     keyset.note_key().map_err(wrong)?;
     keyset.check_roles().map_err(wrong)?;
     keyset.ohttp_config().map_err(wrong)?;
-    let not_after = not_before.plus(CERTIFICATE_SECONDS).min(keyset.not_after).min(verified.collateral_expires());
+    let evidence_ends = gpus.map_or(UnixTime(u64::MAX), VerifiedGpus::expires).min(verified.collateral_expires());
+    let not_after = not_before.plus(CERTIFICATE_SECONDS).min(keyset.not_after).min(evidence_ends);
     if not_after <= not_before {
         return Err(AdmissionRefusal::Keyset { detail: format!("keyset or collateral ended at {not_after}") });
     }
@@ -143,7 +189,7 @@ pub fn certificate(
         confidence: verified.confidence().level(),
         root: verified.root(),
         policy: verified.policy(),
-        simulated: verified.simulated() || demands.gatekeepers_simulated,
+        simulated: verified.simulated() || gpus.is_some_and(VerifiedGpus::simulated) || demands.gatekeepers_simulated,
         operator,
         collateral_time: verified.collateral_time(),
         not_before,
@@ -167,9 +213,30 @@ pub fn require_image(policy: &Policy, verified: &VerifiedEvidence, image: &str) 
     Err(AdmissionRefusal::Image { image: image.to_owned(), measurement: verified.measurement().to_string() })
 }
 
-/// Verifies a proposal: evidence over keyset and `nonce` under the cluster's policy, every field of the certificate, the
-/// endpoint and the operator's signature. That the nonce was given for this keyset, and that nothing is revoked, is for the
-/// caller to check.
+/// Verifies what the GPUs of a machine show over keyset and nonce, and that they show something where the policy asks for it.
+///
+/// # Errors
+/// [`AdmissionRefusal::Gpus`].
+pub fn verify_shown_gpus(
+    policy: &Policy,
+    keyset: KeysetDigest,
+    nonce: Digest,
+    shown: Option<&(GpuEvidence, GpuCollateral)>,
+    now: UnixTime,
+) -> Result<Option<VerifiedGpus>, AdmissionRefusal> {
+    let nonce = gpu_nonce(keyset, nonce.as_ref());
+    let judge =
+        |(evidence, collateral): &(GpuEvidence, GpuCollateral)| verify_gpus(evidence, collateral, policy, &nonce, now);
+    let verified = shown.map(judge).transpose().and_then(|gpus| {
+        require_gpus(policy, gpus.as_ref())?;
+        Ok(gpus)
+    });
+    verified.map_err(|error| AdmissionRefusal::Gpus { detail: error.to_string() })
+}
+
+/// Verifies a proposal: evidence over keyset and `nonce` under the cluster's policy, with collateral that is not older than what
+/// was `seen`; GPUs; every field of the certificate; the endpoint and the operator's signature. That the nonce was given for
+/// this keyset, and that nothing is revoked or denied on the ledger, is for the caller to check.
 ///
 /// # Errors
 /// The first thing found wrong.
@@ -177,14 +244,17 @@ pub fn verify(
     demands: &Demands,
     now: UnixTime,
     nonce: Digest,
+    seen: &Seen,
     proposal: &Proposal,
 ) -> Result<Admitted, AdmissionRefusal> {
-    let Proposal { certificate: proposed, keyset, evidence, collateral, endpoint, operator_signature } = proposal;
+    let Proposal { certificate: proposed, keyset, evidence, collateral, gpus, endpoint, operator_signature } = proposal;
     let digest = keyset.digest().map_err(|error| AdmissionRefusal::Keyset { detail: error.to_string() })?;
-    let verified = verify_bound(evidence, collateral, &demands.policy, now, &report_data(digest, Some(nonce)))
-        .map_err(|error| AdmissionRefusal::Evidence { detail: error.to_string() })?;
+    let wrong = |error: AttestError| AdmissionRefusal::Evidence { detail: error.to_string() };
+    let (verified, seen) = verify_seen(evidence, collateral, &demands.policy, now, seen).map_err(wrong)?;
+    verified.require_report_data(&report_data(digest, Some(nonce))).map_err(wrong)?;
     require_image(&demands.policy, &verified, WORKER_IMAGE)?;
-    let found = certificate(demands, &verified, keyset, proposed.operator, proposed.not_before)?;
+    let gpus = verify_shown_gpus(&demands.policy, digest, nonce, gpus.as_ref(), now)?;
+    let found = certificate(demands, &verified, gpus.as_ref(), keyset, proposed.operator, proposed.not_before)?;
     compare(proposed, &found)?;
     if proposed.not_before.distance(now) > MAX_SKEW_SECONDS {
         return Err(AdmissionRefusal::Field {
@@ -205,7 +275,8 @@ pub fn verify(
     if operator_signature.recover(claim.digest(demands.cluster)).ok() != Some(found.operator) {
         return Err(AdmissionRefusal::Operator);
     }
-    Ok(Admitted(found))
+    let (class, advisories) = (verified.hardware_class(), verified.advisories().to_vec());
+    Ok(Admitted { certificate: found, class, advisories, seen })
 }
 
 fn compare(proposed: &Certificate, found: &Certificate) -> Result<(), AdmissionRefusal> {

@@ -202,6 +202,39 @@ impl RevocationSubject {
     }
 }
 
+/// What an entry of the policy registry's deny lists names.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum DeniedSubject {
+    /// Code, by its measurement.
+    Measurement,
+    /// A chip.
+    Chip,
+    /// A root of trust.
+    Root,
+    /// A hardware class, by its name: see [`denied_name`].
+    HardwareClass,
+    /// A vendor's advisory, by its name.
+    Advisory,
+}
+
+impl DeniedSubject {
+    /// The number that contracts know it by.
+    pub const fn code(self) -> u8 {
+        match self {
+            Self::Measurement => 0,
+            Self::Chip => 1,
+            Self::Root => 2,
+            Self::HardwareClass => 3,
+            Self::Advisory => 4,
+        }
+    }
+}
+
+/// The value under which a deny list holds a name: Keccak-256 of it, as policies write it (`epyc-milan`, `INTEL-SA-01421`).
+pub fn denied_name(name: &str) -> Digest {
+    crate::eip712::keccak(name.as_bytes())
+}
+
 /// A revocation that gatekeepers sign.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Revocation {

@@ -186,7 +186,7 @@ impl Verifier {
         match (bundle.receipt.kind, &bundle.acknowledgement, &bundle.confirmation) {
             (Kind::StaleQuery, None, None) => Ok(None),
             (Kind::Query, None, Some(confirmation)) => self.check_confirmation(bundle, confirmation).map(Some),
-            (Kind::Query, None, None) => Err(VerifyError::Missing("the quorum's confirmation of the query")),
+            (Kind::Query, None, None) => Err(VerifyError::Missing("the quorum's confirmation of the query".into())),
             (Kind::Query | Kind::StaleQuery, _, _) => {
                 Err(VerifyError::Mismatch("a query has no acknowledgement, a stale one no confirmation"))
             }
@@ -196,7 +196,7 @@ impl Verifier {
                 confirmation,
             ) => match (ack, confirmation) {
                 (Some(ack), None) => self.check_acknowledgement(bundle, ack).map(Some),
-                (None, None) => Err(VerifyError::Missing("the quorum's acknowledgement of the commit")),
+                (None, None) => Err(VerifyError::Missing("the quorum's acknowledgement of the commit".into())),
                 (_, Some(_)) => Err(VerifyError::Mismatch("only a query has a confirmation")),
             },
         }
@@ -306,7 +306,10 @@ fn publication_id(function: FunctionId, request: &[u8]) -> Option<CallId> {
 }
 
 fn check_log(bundle: &Bundle) -> Result<(), VerifyError> {
-    let log = bundle.log.as_ref().ok_or(VerifyError::Missing("the proof that the receipt stands in the log"))?;
+    let log = bundle
+        .log
+        .as_ref()
+        .ok_or_else(|| VerifyError::Missing("the proof that the receipt stands in the log".into()))?;
     let refuse = |error: &dyn std::error::Error| VerifyError::Log(chain_text(error));
     let note_key = bundle.certificate.keyset.note_key().map_err(|error| refuse(&error))?;
     let origin = log_origin(bundle.cluster, bundle.certificate.certificate.worker);

@@ -1,3 +1,5 @@
+use std::borrow::Cow;
+
 use tacit_attest::AttestError;
 use tacit_types::quorum::QuorumError;
 use tacit_types::{ChipId, ClusterId, Measurement, RootId};
@@ -110,5 +112,5 @@ pub enum VerifyError {
     Aci(String),
     /// Something needed is not in the file: not a refusal.
     #[error("missing: {0}")]
-    Missing(&'static str),
+    Missing(Cow<'static, str>),
 }

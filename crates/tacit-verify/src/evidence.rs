@@ -17,7 +17,7 @@ pub fn verify_evidence(
     let policy = judge.policy_for(None);
     let mut steps = Steps::default();
     let result = match collateral {
-        None => Err(VerifyError::Missing("the collateral to check the evidence with")),
+        None => Err(VerifyError::Missing("the collateral to check the evidence with".into())),
         Some(collateral) => verify(evidence, collateral, &policy, at).map_err(VerifyError::from),
     };
     let found = steps.record(StepName::Evidence, result);

@@ -16,7 +16,7 @@ mod worker;
 pub use anchor::Anchor;
 pub use bundle::{VerifiedReceipt, Verifier, cluster_of, refuse_without_anchor};
 pub use error::VerifyError;
-pub use file::{Fact, Inspected, Inspection, MAX_FILE, Subject};
+pub use file::{Fact, Inspected, Inspection, MAX_FILE, Subject, read_evidence};
 pub use json::verify_json;
 pub use judge::Judge;
 pub use peer::{MAX_STATEMENT, PeerStatement, VerifiedPeer, verify_peer};

@@ -4,13 +4,12 @@ use std::time::Duration;
 
 use tacit_api::gatekeeper::{
     ADMIT, AdmitAnswer, AdmitOutcome, AdmitRequest, CERTIFICATE, CHALLENGE, CertificateAnswer, CertificateRequest,
-    ChallengeAnswer, ChallengeRequest, Version1,
+    ChallengeAnswer, ChallengeRequest, ShownGpus, Version1,
 };
 use tacit_attest::{Collateral, Evidence, Measurements, Policy};
-use tacit_platform::Driver;
 use tacit_receipt::SignedCertificate;
 use tacit_threshold::{
-    admission::{AdmissionRefusal, Demands, certificate},
+    admission::{AdmissionRefusal, Demands, certificate, verify_shown_gpus},
     collect::Collector,
 };
 use tacit_types::{
@@ -18,11 +17,13 @@ use tacit_types::{
     deployment::Deployment,
     eip712::{Certificate, EndpointClaim},
     jcs,
-    keyset::report_data,
     signature::SigningKey,
 };
 
-use crate::{certificates::Certified, error::WorkerError, gatekeepers::Gatekeepers, keys::Keys, time::now};
+use crate::{
+    certificates::Certified, error::WorkerError, evidence::EvidenceSource, gatekeepers::Gatekeepers, keys::Keys,
+    time::now,
+};
 
 /// How long further gatekeepers are waited for once t have answered.
 const GRACE: Duration = Duration::from_millis(1_500);
@@ -32,7 +33,7 @@ pub(crate) struct Applicant<'a> {
     pub keys: &'a Keys,
     pub gatekeepers: &'a Gatekeepers,
     pub deployment: &'a Deployment,
-    pub machine: &'a Driver,
+    pub evidence: &'a EvidenceSource,
     pub operator: &'a SigningKey,
     pub endpoint: &'a str,
 }
@@ -54,18 +55,20 @@ impl Applicant<'_> {
         if challenges.len() < needed as usize {
             return Err(not_admitted(0, needed, reasons));
         }
-        let collateral = self.machine.collateral().await?;
         // Only to fill in the certificate: whether this measurement may run here is the gatekeepers' judgement, not ours.
         let policy = Policy { measurements: Measurements::Any, ..cluster_policy(self.deployment)? };
-        let mut evidence = Vec::with_capacity(challenges.len());
+        let mut shown = Vec::with_capacity(challenges.len());
         for (_, challenge) in &challenges {
-            evidence.push(self.machine.quote(&report_data(self.keys.digest, Some(challenge.nonce))).await?);
+            shown.push(self.evidence.show(self.keys.digest, challenge.nonce).await?);
         }
-        let first = evidence.first().ok_or_else(|| not_admitted(0, needed, String::new()))?;
+        let (Some(first), Some((_, challenge))) = (shown.first(), challenges.first()) else {
+            return Err(not_admitted(0, needed, String::new()));
+        };
         let mut times: Vec<UnixTime> = challenges.iter().map(|(_, challenge)| challenge.time).collect();
         times.sort_unstable();
         let not_before = times[times.len() / 2];
-        let verified = tacit_attest::verify(first, &collateral, &policy, not_before)?;
+        let collateral = self.evidence.collateral(&first.evidence, not_before).await?;
+        let verified = tacit_attest::verify(&first.evidence, &collateral, &policy, not_before)?;
         let demands = Demands {
             cluster: self.gatekeepers.cluster,
             epoch: self.gatekeepers.set.epoch,
@@ -73,8 +76,12 @@ impl Applicant<'_> {
             gatekeepers_simulated: challenges.iter().any(|(_, challenge)| challenge.simulated),
         };
         let impossible = |refusal: AdmissionRefusal| not_admitted(0, needed, refusal.to_string());
-        let mut certificate = certificate(&demands, &verified, &self.keys.keyset, self.operator.address(), not_before)
-            .map_err(impossible)?;
+        let (digest, nonce) = (self.keys.digest, challenge.nonce);
+        let gpus = verify_shown_gpus(&demands.policy, digest, nonce, first.gpus.as_ref(), not_before);
+        let gpus = gpus.map_err(impossible)?;
+        let (keyset, operator) = (&self.keys.keyset, self.operator.address());
+        let mut certificate =
+            certificate(&demands, &verified, gpus.as_ref(), keyset, operator, not_before).map_err(impossible)?;
         certificate.policy = self.deployment.genesis.policy;
         let claim = EndpointClaim {
             worker: certificate.worker,
@@ -85,14 +92,18 @@ impl Applicant<'_> {
         let operator_signature = self.operator.sign(claim.digest(self.gatekeepers.cluster));
         let to_value = |bytes: Vec<u8>| serde_json::from_slice(&bytes).unwrap_or_default();
         let collateral = to_value(Collateral::to_json(&collateral));
-        let requests = challenges.iter().zip(&evidence).map(|((index, challenge), evidence)| {
+        let requests = challenges.iter().zip(&shown).map(|((index, challenge), shown)| {
             let request = AdmitRequest {
                 version: Version1,
                 nonce: challenge.nonce,
                 certificate: certificate.clone(),
                 keyset: self.keys.keyset.clone(),
-                evidence: to_value(Evidence::to_json(evidence)),
+                evidence: to_value(Evidence::to_json(&shown.evidence)),
                 collateral: collateral.clone(),
+                gpus: shown.gpus.as_ref().map(|(evidence, collateral)| ShownGpus {
+                    evidence: to_value(evidence.to_json()),
+                    collateral: to_value(collateral.to_json()),
+                }),
                 endpoint: self.endpoint.to_owned(),
                 operator_signature,
             };
@@ -109,7 +120,7 @@ impl Applicant<'_> {
             id: signed.id(self.gatekeepers.cluster),
             signed,
             nonce: challenges[0].1.nonce,
-            evidence: to_value(Evidence::to_json(first)),
+            evidence: to_value(Evidence::to_json(&first.evidence)),
             collateral,
             endpoint: self.endpoint.to_owned(),
             operator_signature,

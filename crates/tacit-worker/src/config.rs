@@ -3,6 +3,7 @@
 use std::{net::SocketAddr, path::PathBuf};
 
 use serde::{Deserialize, Serialize};
+use tacit_peer::Endpoints;
 
 /// The configuration file of a worker. Relative paths are taken from the folder in which the process runs.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -23,12 +24,30 @@ pub struct WorkerConfig {
     pub operator_key: PathBuf,
     /// The machine that attests this process.
     pub machine: Machine,
+    /// Where collateral for this machine is fetched; without it the machine hands it out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub collateral: Option<Endpoints>,
+    /// The machine's GPUs, where it shows any.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gpus: Option<Gpus>,
     /// Where modules and manifests are fetched; the deployment's gateways without it.
     #[serde(default)]
     pub gateways: Vec<String>,
     /// Bounds.
     #[serde(default)]
     pub limits: WorkerLimits,
+}
+
+/// How the machine's GPUs attest themselves.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Gpus {
+    /// A program with its first arguments: it gets a nonce as its last one and prints what the GPUs sign over it, see
+    /// [`tacit_platform::GpuCommand`].
+    pub command: Vec<String>,
+    /// Files with the vendor's reference manifests of driver and VBIOS.
+    #[serde(default)]
+    pub manifests: Vec<PathBuf>,
 }
 
 /// The machine that attests this process.
@@ -88,9 +107,18 @@ mod tests {
     fn defaults_are_filled_in_and_unknown_keys_refused() {
         let config: WorkerConfig = toml::from_str(SMALL).unwrap();
         assert_eq!((config.limits, config.endpoint), (WorkerLimits::default(), None));
+        let more = "collateral = { pccs = \"https://pccs.example/\" }\ngpus = { command = [\"tool\"] }";
+        let config: WorkerConfig = toml::from_str(&format!("{SMALL}\n{more}")).unwrap();
+        let collateral = config.collateral.unwrap();
+        assert_eq!(collateral.pccs.as_str(), "https://pccs.example/");
+        assert_eq!(collateral.kds, Endpoints::default().kds);
+        assert_eq!(config.gpus.unwrap().command, ["tool"]);
         let check =
             |more: &str| assert!(toml::from_str::<WorkerConfig>(&format!("{SMALL}\n{more}")).is_err(), "{more}");
         check("verify = false");
+        check("collateral = { pccs = \"nowhere\" }");
+        check("collateral = { pcs = \"https://pccs.example/\" }");
+        check("gpus = { manifests = [] }");
         check("[limits]\ncall = 3");
         check("machine = { kind = \"none\" }");
     }

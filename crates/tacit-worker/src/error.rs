@@ -43,6 +43,9 @@ pub enum WorkerError {
     /// The machine gave no evidence.
     #[error("the machine does not attest this process")]
     Machine(#[from] PlatformError),
+    /// The client that fetches collateral cannot be made.
+    #[error("collateral cannot be fetched")]
+    Collateral(#[source] tacit_peer::PeerError),
     /// The machine's own evidence does not hold under the cluster's policy.
     #[error("this machine's evidence does not hold under the cluster's policy")]
     Evidence(#[from] AttestError),

@@ -14,6 +14,7 @@ mod confirmer;
 mod context;
 mod deliveries;
 mod error;
+mod evidence;
 mod execute;
 mod functions;
 mod gatekeepers;
@@ -37,6 +38,6 @@ mod under_way;
 mod worker;
 
 pub use ai::{AiConfig, AiNode, KeyConfig, ModelConfig, NodeConfig, Price, Provenance};
-pub use config::{Machine, WorkerConfig, WorkerLimits};
+pub use config::{Gpus, Machine, WorkerConfig, WorkerLimits};
 pub use error::WorkerError;
 pub use worker::{Worker, run};

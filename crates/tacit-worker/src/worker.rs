@@ -22,6 +22,7 @@ use crate::{
     context::Context,
     deliveries::{Deliveries, Reminded},
     error::WorkerError,
+    evidence::EvidenceSource,
     functions::Functions,
     gatekeepers::Gatekeepers,
     http::{Surface, router},
@@ -63,6 +64,7 @@ impl Worker {
         let deployment = read_deployment(&config.deployment)?;
         let operator = read_operator(&config.operator_key)?;
         let machine = driver(&config.machine)?;
+        let evidence = EvidenceSource::new(&config, machine.clone())?;
         let listener = TcpListener::bind(config.listen)
             .await
             .map_err(|source| WorkerError::Listen { address: config.listen, source })?;
@@ -88,8 +90,9 @@ impl Worker {
         tasks.spawn(Deliveries::new(calls.clone()).run());
         tasks.spawn(Reminded::new(calls.clone()).run());
         tasks.spawn(ChainRequests::new(calls, config.folder.join("requests.block")).run());
+        tasks.spawn(evidence.renewed().keep_renewing(now));
         let candidate =
-            Candidate { context: Arc::clone(&context), functions: functions.clone(), machine, operator, endpoint };
+            Candidate { context: Arc::clone(&context), functions: functions.clone(), evidence, operator, endpoint };
         tasks.spawn(candidate.keep_certified());
         tracing::info!(%address, account = %keys.address, "worker started");
         Ok(Self { address, account: keys.address, functions, context, tasks })
@@ -236,7 +239,7 @@ fn read_operator(path: &Path) -> Result<SigningKey, WorkerError> {
 struct Candidate {
     context: Arc<Context>,
     functions: Functions,
-    machine: Driver,
+    evidence: EvidenceSource,
     operator: SigningKey,
     endpoint: String,
 }
@@ -267,7 +270,7 @@ impl Candidate {
             keys: &context.keys,
             gatekeepers: &context.gatekeepers,
             deployment: &context.deployment,
-            machine: &self.machine,
+            evidence: &self.evidence,
             operator: &self.operator,
             endpoint: &self.endpoint,
         };

@@ -40,14 +40,16 @@ pub(crate) struct Device {
     pub(crate) expires: UnixTime,
 }
 
-impl Device {
-    /// Signature first, then the chain, then what both say of each other.
-    pub(crate) fn verify(
-        item: &GpuItem,
-        policy: &Policy,
-        nonce: &[u8; 32],
-        now: UnixTime,
-    ) -> Result<Self, AttestError> {
+/// A report and its key's chain (DER), once signature and path hold.
+pub(super) struct Signed {
+    report: GpuReport,
+    chain: Vec<Vec<u8>>,
+    path: path::Path,
+}
+
+impl Signed {
+    /// Signature first, then the chain.
+    pub(super) fn check(item: &GpuItem, policy: &Policy, now: UnixTime) -> Result<Self, AttestError> {
         let report = GpuReport::parse(&item.report)?;
         let chain = der::certificates_in_pem(WHAT, &item.certificates)?;
         if chain.len() != CHAIN {
@@ -63,7 +65,19 @@ impl Device {
         let (signed, signature) = item.report.split_at(item.report.len().saturating_sub(SIGNATURE));
         path::check_signature("GPU report", &key, signed, signature)?;
         let path = path::verify(WHAT, certificates, policy.trusted_roots(Vendor::NvidiaDevice), &[now])?;
+        Ok(Self { report, chain, path })
+    }
+}
 
+impl Device {
+    /// Signature and chain first, then what both say of each other.
+    pub(crate) fn verify(
+        item: &GpuItem,
+        policy: &Policy,
+        nonce: &[u8; 32],
+        now: UnixTime,
+    ) -> Result<Self, AttestError> {
+        let Signed { report, chain, path } = Signed::check(item, policy, now)?;
         if report.nonce != *nonce || item.nonce != *nonce {
             return Err(AttestError::NonceMismatch);
         }

@@ -27,7 +27,7 @@ pub use version::{DriverVersion, VbiosVersion};
 
 use crate::evidence::{One, base64_bytes, bounded, from_json};
 use crate::{AttestError, Policy};
-use device::Device;
+use device::{Device, Signed};
 
 /// Most GPUs of one machine.
 pub const MAX_GPUS: usize = 16;
@@ -286,6 +286,11 @@ pub fn verify_gpus(
         }
     }
     Err(refused.unwrap_or(GpuError::NotVouchedFor.into()))
+}
+
+/// For the benchmark: every GPU's signature and chain, and nothing else.
+pub(crate) fn check_signatures(evidence: &GpuEvidence, policy: &Policy, now: UnixTime) -> Result<(), AttestError> {
+    evidence.items.iter().try_for_each(|item| Signed::check(item, policy, now).map(drop))
 }
 
 /// What a policy demands of a machine that may have shown GPUs: none at all is refused where they are required.

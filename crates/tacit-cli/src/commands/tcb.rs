@@ -12,10 +12,11 @@ use tacit_attest::{
 };
 use tacit_peer::{CollateralCache, Endpoints, Update};
 use tacit_types::UnixTime;
+use tacit_verify::read_evidence;
 
 use super::{CommandResult, judge, now, verify::parse_time};
 use crate::{
-    arguments::{TcbArguments, TcbCommand, TcbRehearseArguments},
+    arguments::{TcbArguments, TcbCollateralArguments, TcbCommand, TcbRehearseArguments},
     error::{CommandError, Exit},
     output,
 };
@@ -27,15 +28,47 @@ const PATIENCE: Duration = Duration::from_secs(20);
 type Document = (TcbInfo, Option<QeIdentity>);
 
 pub async fn run(command: &TcbCommand) -> CommandResult {
-    let (TcbCommand::Status(TcbArguments { machines, .. })
-    | TcbCommand::Rehearse(TcbRehearseArguments { tcb: TcbArguments { machines, .. }, .. })) = command;
-    if machines.is_empty() {
+    match command {
+        TcbCommand::Status(arguments) => {
+            check_machines(arguments)?;
+            status(arguments).await
+        }
+        TcbCommand::Rehearse(arguments) => {
+            check_machines(&arguments.tcb)?;
+            rehearsal(arguments).await
+        }
+        TcbCommand::Collateral(arguments) => collateral(arguments).await,
+    }
+}
+
+fn check_machines(arguments: &TcbArguments) -> Result<(), CommandError> {
+    if arguments.machines.is_empty() {
         return Err(CommandError::usage("no machine is named", "--machine FILE: a recorded profile, or a quote"));
     }
-    match command {
-        TcbCommand::Status(arguments) => status(arguments).await,
-        TcbCommand::Rehearse(arguments) => rehearsal(arguments).await,
+    Ok(())
+}
+
+/// `tacit tcb collateral`: the one place that fetches what `tacit verify` judges by.
+async fn collateral(arguments: &TcbCollateralArguments) -> CommandResult {
+    let bytes = read(&arguments.evidence)?;
+    let evidence = read_evidence(&bytes).map_err(|error| CommandError::new(Exit::Refused, error))?;
+    let mut endpoints = Endpoints::default();
+    for (given, endpoint) in [(&arguments.pccs, &mut endpoints.pccs), (&arguments.kds, &mut endpoints.kds)] {
+        if let Some(address) = given {
+            *endpoint = parse_address(address)?;
+        }
     }
+    let cache = CollateralCache::new(endpoints, PATIENCE).map_err(anyhow::Error::from)?;
+    let fetched = cache.obtain(&evidence, now()).await;
+    let fetched =
+        fetched.map_err(|error| CommandError::hinted(error, "--pccs URL and --kds URL ask other services"))?;
+    output::bytes(&[fetched.to_json(), b"\n".to_vec()].concat())?;
+    Ok(Exit::Ok)
+}
+
+fn parse_address<T: std::str::FromStr>(address: &str) -> Result<T, CommandError> {
+    let wrong = |_| CommandError::usage(format!("{address:?} is no address"), "for example https://pccs.example.com");
+    address.parse().map_err(wrong)
 }
 
 /// Where a machine stands under each document that is about it.
@@ -175,9 +208,7 @@ async fn documents(arguments: &TcbArguments, profile: &MachineProfile) -> Result
     }
     let mut endpoints = Endpoints::default();
     if let Some(address) = &arguments.pccs {
-        endpoints.pccs = address.parse().map_err(|_| {
-            CommandError::usage(format!("{address:?} is no address"), "for example https://pccs.example.com")
-        })?;
+        endpoints.pccs = parse_address(address)?;
     }
     let cache = CollateralCache::new(endpoints, PATIENCE).map_err(anyhow::Error::from)?;
     let mut found = Vec::new();

@@ -63,6 +63,7 @@ pub fn gatekeeper(layout: &Layout, plan: &Plan, name: &str) -> Result<Program> {
         listen: plan.address(name)?,
         data: layout.data(name),
         guest_agent: layout.socket(name)?,
+        collateral: None,
         finality: Finality::Named(NamedFinality::Finalized),
     };
     layout.write_config(name, &config)?;
@@ -92,6 +93,8 @@ pub fn worker(layout: &Layout, plan: &Plan, name: &str) -> Result<Program> {
         deployment: layout.folder().join("deployment.json"),
         operator_key: layout.operator_key(name),
         machine: Machine::GuestAgent { socket: layout.socket(name)? },
+        collateral: None,
+        gpus: None,
         gateways: Vec::new(),
         limits: WorkerLimits { lease_seconds: LEASE_SECONDS, ..WorkerLimits::default() },
     };

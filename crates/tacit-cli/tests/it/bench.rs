@@ -13,7 +13,7 @@ use crate::tool::Tool;
 fn an_unknown_benchmark_is_refused_with_the_names_of_those_there_are() {
     let run = Tool::new().run(&["bench", "everything"]).exits(2);
     assert_eq!(run.out, "");
-    for name in ["runtime", "call", "density", "gatekeepers", "chain"] {
+    for name in ["runtime", "attest", "call", "density", "gatekeepers", "chain"] {
         assert!(run.err.contains(name), "{name}: {}", run.err);
     }
 }

@@ -159,3 +159,57 @@ fn a_rehearsal_tells_who_falls_out_by_its_exit_status() {
     let run = tool.run(&["tcb", "status", "--machine", &real("amd-genoa.bin"), "--documents", &other]).exits(1);
     assert!(run.err.contains("neither a machine's profile nor an Intel quote"), "{}", run.err);
 }
+
+#[test]
+fn evidence_without_collateral_says_which_is_missing_and_how_to_get_it() {
+    let tool = Tool::new();
+    let run = tool.run(&["verify", &real("intel-tdx-v4.bin")]).exits(5);
+    for part in ["Intel's collateral for Intel TDX machines of platform family (FMSPC) ", "`tacit tcb collateral FILE"]
+    {
+        assert!(run.out.contains(part), "{part}: {}", run.out);
+    }
+    // An old report does not say of which generation its chip is.
+    let run = tool.run(&["verify", &real("amd-milan-v2.bin")]).exits(5);
+    assert!(run.out.contains("AMD's certificates of this chip (ASK, VCEK)"), "{}", run.out);
+    // Only this command fetches, from the service that it is told.
+    let quote = real("intel-tdx-v4.bin");
+    let run = tool.run(&["tcb", "collateral", &quote, "--pccs", "http://127.0.0.1:9/"]).exits(1);
+    assert!(run.out.is_empty() && run.err.contains("cannot be reached") && run.err.contains("--pccs"), "{}", run.err);
+    let manifest = concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml");
+    tool.run(&["tcb", "collateral", manifest]).exits(3);
+}
+
+/// Every sample under the policy that is committed for them, each at its own time.
+#[test]
+fn recorded_samples_verify_under_the_committed_policy() {
+    let tool = Tool::new();
+    let policy = concat!(env!("CARGO_MANIFEST_DIR"), "/../../deploy/policies/samples.toml");
+    let index: serde_json::Value = serde_json::from_slice(&std::fs::read(real("index.json")).unwrap()).unwrap();
+    let entries = ["samples", "gpus"].map(|kind| index[kind].as_array().unwrap().clone()).concat();
+    let mut verified = 0;
+    for entry in &entries {
+        let text = |name: &str| entry[name].as_str().unwrap();
+        let mut arguments = vec!["verify".to_owned(), real(text("file"))];
+        arguments.extend(["--policy", policy, "--at", text("at")].map(str::to_owned));
+        for part in ["file", "ask", "vcek"] {
+            if let Some(file) = entry["collateral"][part].as_str() {
+                arguments.extend(["--collateral".to_owned(), real(file)]);
+            }
+        }
+        let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+        // One quote is of a platform that Intel's documents do not know any more, one GPU's signature was spoiled.
+        let refused = match text("name") {
+            "intel-tdx-v5-old" => Some("below every TCB level"),
+            "nvidia-hopper-560-bad-signature" => Some("signature"),
+            _ => None,
+        };
+        let run = tool.run(&arguments).exits(if refused.is_some() { 3 } else { 0 });
+        println!("{}\n{}", text("name"), run.out);
+        match refused {
+            None => assert_eq!(run.out.lines().last(), Some("VERIFIED"), "{}", text("name")),
+            Some(reason) => assert!(run.out.to_lowercase().contains(&reason.to_lowercase()), "{}", run.out),
+        }
+        verified += usize::from(refused.is_none());
+    }
+    assert!(verified >= 4, "{verified} of {}", entries.len());
+}

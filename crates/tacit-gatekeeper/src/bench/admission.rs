@@ -73,7 +73,7 @@ impl Subject {
                         policy: policy.clone(),
                         gatekeepers_simulated: challenge.simulated,
                     };
-                    let mut found = certificate(&demands, &verified, &keyset, operator.address(), not_before)
+                    let mut found = certificate(&demands, &verified, None, &keyset, operator.address(), not_before)
                         .map_err(|refusal| impossible(refusal.to_string()))?;
                     found.policy = deployment.genesis.policy;
                     let collector = Collector::threshold(&set, Digest::from(found.id(cluster).into_bytes()));
@@ -95,6 +95,7 @@ impl Subject {
                 keyset: keyset.clone(),
                 evidence: json(evidence.to_json())?,
                 collateral: json(collateral.to_json())?,
+                gpus: None,
                 endpoint: ENDPOINT.to_owned(),
                 operator_signature: operator.sign(claim.digest(cluster)),
             };

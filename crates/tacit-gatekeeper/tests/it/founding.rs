@@ -151,6 +151,24 @@ async fn proposals_that_gatekeepers_do_not_agree_to() {
         );
     };
     check(without, "not one of the image \"gatekeeper\"").await;
+    // Three machines of one vendor, each on a chip of its own.
+    check(
+        &|start| other(&|policy| policy.diversity.per_vendor = Some(2), start),
+        "3 machines of vendor Intel, at most 2 may be",
+    )
+    .await;
+    check(&|start| other(&|policy| policy.diversity.per_root = Some(1), start), "3 machines of root").await;
+    check(&|start| other(&|policy| policy.diversity.per_operator = Some(3), start), "gatekeepers name none").await;
+    // The limits hold for three on three chips: what is found wrong comes later.
+    check(
+        &|start| {
+            other(&|policy| (policy.diversity.per_vendor, policy.diversity.per_chip) = (Some(3), Some(1)), start);
+            start.genesis.gatekeepers.remove(0);
+            start.candidates.remove(0);
+        },
+        "this gatekeeper's keyset is not in",
+    )
+    .await;
     for gatekeeper in world.gatekeepers {
         gatekeeper.stop().await;
     }

@@ -92,6 +92,7 @@ impl Machines {
             listen: "127.0.0.1:0".parse().unwrap(),
             data: self.folder.path().join(format!("gatekeeper-{index}")),
             guest_agent: self.running[index].socket().to_owned(),
+            collateral: None,
             finality: FINALIZED,
         }
     }
@@ -133,7 +134,18 @@ pub struct Network {
 
 impl Network {
     pub async fn start() -> Self {
-        let machines = Machines::start(COUNT + 2);
+        Self::start_on(Machines::start(COUNT + 2), 0).await
+    }
+
+    /// With another policy than everybody's.
+    pub async fn start_under(change: impl FnOnce(&mut Policy)) -> Self {
+        let mut machines = Machines::start(COUNT + 2);
+        change(&mut machines.policy);
+        Self::start_on(machines, 0).await
+    }
+
+    /// On these machines, with this many seconds between a loosening of the policy and its effect.
+    pub async fn start_on(machines: Machines, timelock: u64) -> Self {
         let anvil = start_anvil(machines.folder.path().join("chain")).await;
         let deployer = SigningKey::from_bytes(&[0x11; 32]).unwrap();
         anvil.fund(deployer.address(), 1_000 * ETHER).await.unwrap();
@@ -158,10 +170,10 @@ impl Network {
             valid_until: now().plus(30 * 86_400),
             governor: owner.address(),
             guardian: owner.address(),
-            timelock: 0,
+            timelock,
             policy: founded.genesis.policy,
             policy_uri: String::new(),
-            measurements: Vec::new(),
+            measurements: vec![measure_executable(&std::env::current_exe().unwrap(), &[]).unwrap()],
         };
         assert_eq!(deploy_all(&owner, &parameters).await.unwrap(), addresses);
         let network = Self { machines, anvil: Some(anvil), owner, gatekeepers, clocks, clients, founded, set };
@@ -225,10 +237,15 @@ impl Network {
         evidence: Evidence,
         collateral: Collateral,
     ) -> AdmitRequest {
-        let any = Policy { measurements: tacit_attest::Measurements::Any, ..self.machines.policy.clone() };
+        // The gatekeepers' judgement, not the applicant's, is what is tried here.
+        let any = Policy {
+            measurements: tacit_attest::Measurements::Any,
+            chips: tacit_attest::ChipPolicy::default(),
+            ..self.machines.policy.clone()
+        };
         let verified = verify(&evidence, &collateral, &any, now()).unwrap();
         let mut proposed =
-            certificate(&self.demands(), &verified, &worker.keyset, worker.operator.address(), worker.not_before)
+            certificate(&self.demands(), &verified, None, &worker.keyset, worker.operator.address(), worker.not_before)
                 .unwrap();
         proposed.policy = self.founded.genesis.policy;
         let endpoint = "http://127.0.0.1:9/".to_owned();
@@ -245,6 +262,7 @@ impl Network {
             keyset: worker.keyset.clone(),
             evidence: serde_json::from_slice(&evidence.to_json()).unwrap(),
             collateral: serde_json::from_slice(&collateral.to_json()).unwrap(),
+            gpus: None,
             endpoint,
             operator_signature: worker.operator.sign(claim.digest(self.founded.cluster)),
         }
@@ -346,6 +364,37 @@ impl Network {
             }
         }
         collector
+    }
+
+    /// Lets the home chain's clock run, and waits until the gatekeepers see it.
+    pub async fn pass(&self, seconds: u64) {
+        let url = self.anvil.as_ref().unwrap().url();
+        let client = reqwest::Client::new();
+        // The third block makes the first final.
+        let mine = || ("evm_mine", "[]".to_owned());
+        for (method, parameters) in [("evm_increaseTime", format!("[{seconds}]")), mine(), mine(), mine()] {
+            let body = format!(r#"{{"jsonrpc":"2.0","id":1,"method":"{method}","params":{parameters}}}"#);
+            let request = client.post(url).header("content-type", "application/json").body(body);
+            let answer = request.send().await.unwrap().text().await.unwrap();
+            assert!(!answer.contains("error"), "{answer}");
+        }
+        self.settled().await;
+    }
+
+    /// Waits until every gatekeeper sees what was written last: a writer returns when that is final.
+    pub async fn settled(&self) {
+        let newest = self.owner.ledger().finalized().await.unwrap().number;
+        self.wait(|status| status.chain.as_ref().is_some_and(|chain| chain.block >= newest)).await;
+    }
+
+    /// Stops a gatekeeper and starts it again on its folder.
+    pub async fn restart(&mut self, gatekeeper: usize) {
+        self.stop(gatekeeper).await;
+        let (config, driver) = (self.machines.config(gatekeeper), self.machines.driver(gatekeeper));
+        let started = Gatekeeper::start(config, driver, self.clocks[gatekeeper].clone()).await.unwrap();
+        self.clients[gatekeeper] = GatekeeperClient::new(started.url()).unwrap();
+        self.gatekeepers[gatekeeper] = Some(started);
+        self.settled().await;
     }
 
     pub async fn stop(&mut self, gatekeeper: usize) {

@@ -3,7 +3,7 @@
 use tacit_ledger::At;
 use tacit_types::{
     CertificateId, Digest, Measurement, PolicyHash, UnixTime,
-    chain::{Heartbeat, Revocation, RevocationSubject, set_update_digest},
+    chain::{DeniedSubject, Heartbeat, Revocation, RevocationSubject, denied_name, set_update_digest},
     quorum::GatekeeperSet,
 };
 
@@ -177,5 +177,21 @@ async fn loosening_waits_and_tightening_does_not() {
     assert!(allowed(new).await.unwrap());
     assert_eq!(cluster.ledger.policy(At::Final).await.unwrap().policy, PolicyHash::from([9; 32]));
     assert_eq!(refused(cluster.owner.remove_measurement(known).await), "NotListed");
+
+    let milan = denied_name("epyc-milan");
+    let denied = || cluster.ledger.is_denied(DeniedSubject::HardwareClass, milan, At::Final);
+    assert!(!denied().await.unwrap());
+    assert_eq!(refused(cluster.owner.lift_denial(DeniedSubject::HardwareClass, milan).await), "NotListed");
+    cluster.owner.deny(DeniedSubject::HardwareClass, milan).await.unwrap();
+    assert!(denied().await.unwrap());
+    assert!(!cluster.ledger.is_denied(DeniedSubject::Chip, milan, At::Final).await.unwrap());
+    cluster.owner.lift_denial(DeniedSubject::HardwareClass, milan).await.unwrap();
+    assert!(denied().await.unwrap());
+    cluster.owner.propose_policy(PolicyHash::from([10; 32]), "worse.json").await.unwrap();
+    cluster.owner.veto_policy(2).await.unwrap();
+    assert_eq!(refused(cluster.owner.veto_policy(2).await), "NotWaiting");
+    cluster.pass(cluster.ledger.policy_timelock(At::Final).await.unwrap() + 1).await;
+    assert!(!denied().await.unwrap());
+    assert_eq!(cluster.ledger.policy(At::Final).await.unwrap().policy, PolicyHash::from([9; 32]));
     cluster.anvil.stop().await;
 }

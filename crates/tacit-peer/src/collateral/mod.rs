@@ -2,16 +2,21 @@
 
 mod cache;
 mod fetch;
+mod source;
 
+use serde::{Deserialize, Serialize};
 use url::Url;
 
 pub use cache::CollateralCache;
 pub use fetch::Update;
+pub use source::CollateralSource;
 
 /// Where the vendors publish. Every address is a parameter: a data centre has caches of its own, and tests have servers.
 ///
-/// What comes back is signed by the vendors, so a service that lies can only withhold.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// What comes back is signed by the vendors, so a service that lies can only withhold. The section `[collateral]` of a node's
+/// configuration; what it does not name is the vendor's own.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
 pub struct Endpoints {
     /// Intel's provisioning certification service, or a PCCS (`…/sgx/certification/v4/…`).
     pub pccs: Url,

@@ -96,15 +96,18 @@ impl Vendor {
         Self { answers, asked, base }
     }
 
-    pub fn cache(&self) -> CollateralCache {
-        let endpoints = Endpoints {
+    pub fn endpoints(&self) -> Endpoints {
+        Endpoints {
             pccs: self.base.clone(),
             intel_root_crl: self.base.join("root.crl").unwrap(),
             kds: self.base.clone(),
             rim: self.base.clone(),
             ocsp: self.base.join("ocsp").unwrap(),
-        };
-        CollateralCache::new(endpoints, Duration::from_secs(2)).unwrap()
+        }
+    }
+
+    pub fn cache(&self) -> CollateralCache {
+        CollateralCache::new(self.endpoints(), Duration::from_secs(2)).unwrap()
     }
 
     pub fn set(&self, path: &str, answer: Answer) {
@@ -117,7 +120,11 @@ impl Vendor {
 
     /// Publishes what a simulated vendor publishes at a time, as Intel does.
     pub fn publish(&self, simulated: &Simulated, now: UnixTime, update: &str) {
-        let Collateral::Intel(given) = simulated.machine.collateral(now).unwrap() else { panic!("not Intel's") };
+        self.publish_for(&simulated.machine, now, update);
+    }
+
+    pub fn publish_for(&self, machine: &Machine, now: UnixTime, update: &str) {
+        let Collateral::Intel(given) = machine.collateral(now).unwrap() else { panic!("not Intel's") };
         let signed = |name: &str, document: &str, signature: &[u8]| {
             format!(r#"{{"{name}":{document},"signature":"{}"}}"#, hex::encode(signature))
         };

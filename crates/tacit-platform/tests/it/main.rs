@@ -2,5 +2,6 @@
 #![allow(clippy::unwrap_used)]
 
 mod configfs;
+mod gpus;
 mod gramine;
 mod guest_socket;

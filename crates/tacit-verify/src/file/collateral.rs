@@ -1,7 +1,7 @@
 //! Collateral from the files that stand beside raw evidence, whatever form each has.
 
 use tacit_attest::nvidia::GpuCollateral;
-use tacit_attest::{AmdCollateral, Collateral, Evidence, IntelCollateral, NitroCollateral, Platform};
+use tacit_attest::{AmdCollateral, Collateral, Evidence, IntelCollateral, NitroCollateral, Platform, Wanted};
 
 use crate::VerifyError;
 
@@ -28,6 +28,22 @@ pub(super) fn assemble(evidence: &Evidence, files: &[&[u8]]) -> Result<Option<Co
         Platform::SevSnp => Ok(Some(Collateral::Amd(Box::new(AmdCollateral::from_files(files)?)))),
         Platform::Nitro => Err(VerifyError::Unreadable("a Nitro document needs no collateral".to_owned())),
     }
+}
+
+/// Which collateral is missing, and how to get it: nothing is fetched here.
+pub(super) fn missing(evidence: &Evidence) -> VerifyError {
+    let which = match Wanted::by(evidence) {
+        Ok(wanted) => wanted.to_string(),
+        // The bytes do not say which chip it is; whether they are evidence at all, verification says.
+        Err(_) if evidence.platform() == Platform::SevSnp => {
+            "AMD's certificates of this chip (ASK, VCEK) and AMD's revocation list".to_owned()
+        }
+        Err(error) => format!("its collateral, and the evidence itself cannot be read ({error})"),
+    };
+    VerifyError::Missing(
+        format!("{which}; hint: `tacit tcb collateral FILE > collateral.json` fetches it, --collateral FILE gives it")
+            .into(),
+    )
 }
 
 /// What vouches for GPUs: reference manifests (XML), a token, or both in our own form.

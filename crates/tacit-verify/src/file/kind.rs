@@ -160,6 +160,11 @@ impl KeysetReport {
         self.collateral.clone()
     }
 
+    /// The evidence alone.
+    pub(super) fn into_evidence(self) -> Evidence {
+        self.evidence
+    }
+
     /// Checks that keyset and digest belong together and live; gives the evidence and the report data that it must carry.
     pub(super) fn check(&self, nonce: Option<Digest>, at: UnixTime) -> Result<(Evidence, [u8; 64]), VerifyError> {
         let digest = self.keyset.digest().map_err(|error| VerifyError::Unreadable(chain_text(&error)))?;

@@ -18,6 +18,18 @@ use kind::{KeysetReport, Recognised};
 /// Most bytes of a file under test, and of each file beside it.
 pub const MAX_FILE: usize = tacit_receipt::MAX_BUNDLE;
 
+/// The evidence that a file holds, not verified: for those who fetch its collateral.
+///
+/// # Errors
+/// [`VerifyError::Unreadable`] for a file that holds none of a processor.
+pub fn read_evidence(file: &[u8]) -> Result<Evidence, VerifyError> {
+    match kind::recognise(file)? {
+        Recognised::Evidence(evidence, _) => Ok(evidence),
+        Recognised::KeysetReport(report) => Ok(report.into_evidence()),
+        other => Err(VerifyError::Unreadable(format!("{}: no evidence of a processor", other.name()))),
+    }
+}
+
 /// A file under test, and what it is judged by. Nothing that is trusted comes from the file.
 pub struct Inspection<'a> {
     /// The file: a receipt bundle, a worker with its certificate, evidence in JSON, a raw quote, report or document (also in hex or
@@ -166,7 +178,7 @@ impl Inspection<'_> {
         };
         let result = match collateral {
             Err(error) => Err(error),
-            Ok(None) => Err(VerifyError::Missing("the collateral to check the evidence with; hint: --collateral FILE")),
+            Ok(None) => Err(collateral::missing(evidence)),
             Ok(Some(collateral)) => {
                 verify_seen(evidence, &collateral, &policy, at, &self.seen).map_err(VerifyError::from)
             }

@@ -343,7 +343,7 @@ fn publications() {
     // The quorum's word is needed as for any commit.
     let mut alone = good.clone();
     alone.acknowledgement = None;
-    let missing = VerifyError::Missing("the quorum's acknowledgement of the commit");
+    let missing = VerifyError::Missing("the quorum's acknowledgement of the commit".into());
     expect(&report(&alone, &dev, CALL), StepName::Acknowledgement, &missing);
 }
 
@@ -395,7 +395,7 @@ fn acknowledgement() {
 
     let mut bundle = sample().bundle();
     bundle.acknowledgement = None;
-    let missing = VerifyError::Missing("the quorum's acknowledgement of the commit");
+    let missing = VerifyError::Missing("the quorum's acknowledgement of the commit".into());
     expect(&report(&bundle, &verifier(Preset::Dev), CALL), step, &missing);
     // Past the certificate's life, nobody vouches for the time either.
     expect(&report(&bundle, &verifier(Preset::Dev), LATER), StepName::Time, &VerifyError::Unproven);
@@ -442,7 +442,7 @@ fn confirmation_of_queries() {
 
     let mut bundle = good.clone();
     bundle.confirmation = None;
-    expect(&report_of(&bundle, CALL), step, &VerifyError::Missing("the quorum's confirmation of the query"));
+    expect(&report_of(&bundle, CALL), step, &VerifyError::Missing("the quorum's confirmation of the query".into()));
 
     // A stale query has no quorum's word: it is fine while the certificate lives, and unproven later.
     let mut stale = sample().query();
@@ -480,7 +480,7 @@ fn log() {
     );
     let mut bundle = sample().bundle();
     bundle.log = None;
-    let missing = VerifyError::Missing("the proof that the receipt stands in the log");
+    let missing = VerifyError::Missing("the proof that the receipt stands in the log".into());
     expect(&report(&bundle, &verifier(Preset::Dev), LATER), StepName::Log, &missing);
 }
 

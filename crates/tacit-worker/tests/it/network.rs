@@ -177,7 +177,7 @@ impl Network {
             timelock: 0,
             policy: founded.genesis.policy,
             policy_uri: String::new(),
-            measurements: Vec::new(),
+            measurements: vec![measurement],
         };
         assert_eq!(deploy_all(&owner, &parameters).await.unwrap(), addresses);
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
@@ -235,6 +235,8 @@ impl Network {
             deployment: self.folder.path().join("deployment.json"),
             operator_key: key,
             machine: Machine::GuestAgent { socket: self.machines[GATEKEEPERS + index].socket().to_owned() },
+            collateral: None,
+            gpus: None,
             gateways: Vec::new(),
             limits: WorkerLimits { lease_seconds: LEASE, sandboxes: 8, ..WorkerLimits::default() },
         }
@@ -306,6 +308,7 @@ async fn start_gatekeeper(folder: &Path, machines: &[RunningSimulator], index: u
         listen: listen.parse().unwrap(),
         data: folder.join(format!("gatekeeper-{index}")),
         guest_agent: socket.clone(),
+        collateral: None,
         finality: FINALIZED,
     };
     Gatekeeper::start(config, Driver::GuestSocket(GuestSocket::new(socket)), Clock::system()).await.unwrap()

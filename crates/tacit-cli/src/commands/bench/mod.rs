@@ -1,6 +1,7 @@
 //! `tacit bench`: measures on this machine and prints rows. Each file is one benchmark; it starts and removes what it needs,
 //! also when it fails or is interrupted.
 
+mod attest;
 mod call;
 mod chain;
 mod density;
@@ -25,6 +26,7 @@ pub async fn run(arguments: &BenchArguments) -> CommandResult {
     output::note(format!("load of the machine before: {}", usage::load()));
     let rows = match arguments.name {
         Benchmark::Runtime => runtime().await?,
+        Benchmark::Attest => attest::run()?,
         Benchmark::Call => call::run().await?,
         Benchmark::Density => density::run().await?,
         Benchmark::Gatekeepers => gatekeepers::run().await?,
