@@ -61,8 +61,8 @@ mod tests {
     fn the_member_at_fault_is_named_and_no_value_is_quoted() {
         let (kind, param, _) = refused(json!({"model": "m"}));
         assert_eq!((kind, param.as_deref()), (ErrorKind::MissingParameter, Some("messages")));
-        let (kind, param, _) = refused(json!({"model": "m", "messages": [], "tempreture": 1}));
-        assert_eq!((kind, param.as_deref()), (ErrorKind::UnknownParameter, Some("tempreture")));
+        let (kind, param, _) = refused(json!({"model": "m", "messages": [], "heat": 1}));
+        assert_eq!((kind, param.as_deref()), (ErrorKind::UnknownParameter, Some("heat")));
         let (kind, param, message) = refused(json!({"model": "m", "messages": [], "temperature": "secret words"}));
         assert_eq!((kind, param.as_deref()), (ErrorKind::InvalidType, Some("temperature")));
         assert!(!message.contains("secret"), "{message}");

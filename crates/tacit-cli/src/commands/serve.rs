@@ -64,7 +64,7 @@ pub async fn run(arguments: &ServeArguments, environment: &Environment) -> Comma
             (Machine::GuestAgent { socket }, policy, true)
         }
     };
-    write_file(&folder.join("policy.json"), &policy.to_json(), 0o644)?;
+    write_file(&folder.join("policy.json"), &policy.canonical().context("the policy")?, 0o644)?;
     let key = api_key(&folder.join("api.key"))?;
 
     let mut backends: Vec<Arc<dyn Backend>> = Vec::new();

@@ -71,7 +71,7 @@ pub(super) fn record_exchange(steps: &mut Steps, service: &VerifiedService, exch
         (Some(log), _) => drop(steps.record(StepName::Log, check_log(service, receipt, log))),
         // Tacit's services log every receipt; others may have no log.
         (None, Some(_)) => {
-            let missing = VerifyError::Missing("the proof that the receipt stands in the log");
+            let missing = VerifyError::Missing("the proof that the receipt stands in the log".into());
             steps.record::<()>(StepName::Log, Err(missing));
         }
         (None, None) => {}
@@ -115,7 +115,7 @@ fn check_session(exchange: &Exchange<'_>, cited: BareDigest) -> Result<(), Verif
     if !exchange.pinned.is_empty() && !exchange.pinned.contains(&cited) {
         return Err(VerifyError::Mismatch("the cited session is none of those that had to serve"));
     }
-    let session = exchange.session.ok_or(VerifyError::Missing("the session that the receipt cites"))?;
+    let session = exchange.session.ok_or(VerifyError::Missing("the session that the receipt cites".into()))?;
     let served_at = exchange.receipt.served_at();
     session.check(cited, served_at).map_err(|error| VerifyError::Aci(chain_text(&error)))
 }

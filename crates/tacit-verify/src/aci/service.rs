@@ -157,7 +157,7 @@ fn check_hardware(input: &ServiceInput<'_>, policy: &Policy, at: UnixTime) -> Re
     let report = input.report;
     let evidence = evidence_of(report)?;
     let carried = carried_collateral(report)?;
-    let nothing = VerifyError::Missing("the collateral to check the evidence with");
+    let nothing = VerifyError::Missing("the collateral to check the evidence with".into());
     let collateral = carried.as_ref().or(input.collateral).ok_or(nothing)?;
     let digest = report.attestation.workload_keyset.digest();
     let digest = digest.map_err(|error| VerifyError::Unreadable(chain_text(&error)))?;
@@ -176,7 +176,7 @@ fn check_binding(input: &ServiceInput<'_>) -> Result<KeysetDigest, VerifyError> 
     let digest = input.report.check_binding(input.nonce).map_err(|error| VerifyError::Aci(chain_text(&error)))?;
     match input.nonce {
         Some(_) => Ok(digest),
-        None => Err(VerifyError::Missing("a nonce of the asker's: the report may be an old one")),
+        None => Err(VerifyError::Missing("a nonce of the asker's: the report may be an old one".into())),
     }
 }
 
@@ -199,7 +199,9 @@ fn check_provenance(report: &AttestationReport, events: &[Event], listed: bool) 
         if listed {
             return Ok(());
         }
-        return Err(VerifyError::Missing("a policy that lists what may run, or a description of the application"));
+        return Err(VerifyError::Missing(
+            "a policy that lists what may run, or a description of the application".into(),
+        ));
     };
     // What is measured after the system is ready is the application's own word.
     let before = events.iter().take_while(|event| event.name != "system-ready");
@@ -214,7 +216,7 @@ fn check_provenance(report: &AttestationReport, events: &[Event], listed: bool) 
         Some(source) if source.is_backed_by(compose) => Ok(()),
         Some(_) => Err(VerifyError::Mismatch("the source that the report names is not in the measured description")),
         None if listed => Ok(()),
-        None => Err(VerifyError::Missing("the source that the application comes from")),
+        None => Err(VerifyError::Missing("the source that the application comes from".into())),
     }
 }
 
