@@ -89,14 +89,17 @@ pub(crate) fn check(log: &str, registers: [&[u8; 48]; 4]) -> Result<Vec<Event>, 
 }
 
 impl Entry {
+    fn form(&self) -> Result<Form, AttestError> {
+        match self.version {
+            1 => Ok(Form::Version1),
+            2 => Ok(Form::Version2),
+            other => Err(AttestError::Unsupported { what: "event version", found: other }),
+        }
+    }
+
     fn check_runtime(&self, payload: &[u8]) -> Result<[u8; 48], AttestError> {
         const WRONG: AttestError = AttestError::EventLogMismatch { register: "RTMR3" };
-        let form = match self.version {
-            1 => Form::Version1,
-            2 => Form::Version2,
-            other => return Err(AttestError::Unsupported { what: "event version", found: other }),
-        };
-        let preimage = preimage(form, &self.event, payload);
+        let preimage = preimage(self.form()?, &self.event, payload);
         let digest: [u8; 48] = Sha384::digest(&preimage).into();
         // A log that was made smaller leaves digests out; a digest or preimage that is there must be the right one.
         let digest_holds = self.digest.is_empty() || self.digest == hex::encode(digest);
@@ -106,6 +109,48 @@ impl Entry {
         }
         Ok(digest)
     }
+}
+
+/// The run-time events of a log in one spelling: canonical JSON, hex in lower case, digests (and preimages of the second form)
+/// filled in, other registers and members left out. Nothing is checked against a register.
+///
+/// # Errors
+/// [`AttestError::Malformed`] or [`AttestError::Unsupported`] for a log that cannot be read.
+pub fn runtime_events(log: &str) -> Result<String, AttestError> {
+    #[derive(Serialize)]
+    struct Written {
+        imr: u32,
+        event_type: u32,
+        digest: String,
+        event: String,
+        event_payload: String,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        version: Option<u32>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        preimage: Option<String>,
+    }
+    let malformed = |detail: String| AttestError::Malformed { what: "event log", detail };
+    let entries: Vec<Entry> = serde_json::from_str(log).map_err(|error| malformed(error.to_string()))?;
+    if entries.len() > MAX_EVENTS {
+        return Err(malformed(format!("{} events, at most {MAX_EVENTS}", entries.len())));
+    }
+    let runtime = entries.into_iter().filter(|entry| entry.imr == 3).map(|entry| {
+        let payload = hex::decode(&entry.event_payload).map_err(|error| malformed(error.to_string()))?;
+        let form = entry.form()?;
+        let second = form == Form::Version2;
+        Ok(Written {
+            imr: entry.imr,
+            event_type: entry.event_type,
+            digest: hex::encode(digest_in(form, &entry.event, &payload)),
+            event_payload: hex::encode(&payload),
+            version: second.then_some(2),
+            preimage: second.then(|| hex::encode(preimage(form, &entry.event, &payload))),
+            event: entry.event,
+        })
+    });
+    let written = jcs::to_bytes(&runtime.collect::<Result<Vec<_>, AttestError>>()?);
+    let written = written.map_err(|error| malformed(error.to_string()))?;
+    String::from_utf8(written).map_err(|error| malformed(error.to_string()))
 }
 
 fn preimage(form: Form, event: &str, payload: &[u8]) -> Vec<u8> {
@@ -251,6 +296,32 @@ mod tests {
         }
         assert!(matches!(check(&entry(4), [&ZERO; 4]), Err(AttestError::Malformed { .. })));
         assert!(matches!(check(&entry(0).replace("07", "7"), [&ZERO; 4]), Err(AttestError::Malformed { .. })));
+    }
+
+    #[test]
+    fn a_log_has_one_normal_spelling() {
+        for form in [Form::Version1, Form::Version2] {
+            let log = to_json_in(form, EVENTS);
+            let normal = runtime_events(&log).unwrap();
+            assert_eq!(check_runtime(&normal, &replay(form)), check_runtime(&log, &replay(form)));
+            assert_eq!(runtime_events(&normal).unwrap(), normal);
+            let mut entries: Vec<serde_json::Value> = serde_json::from_str(&log).unwrap();
+            for entry in &mut entries {
+                entry["digest"] = "".into();
+                entry["event_payload"] = entry["event_payload"].as_str().unwrap().to_uppercase().into();
+                entry["further"] = 1.into();
+            }
+            entries.insert(
+                0,
+                serde_json::json!({"imr": 0, "event_type": 1, "digest": "00", "event": "", "event_payload": ""}),
+            );
+            assert_eq!(runtime_events(&serde_json::to_string_pretty(&entries).unwrap()).unwrap(), normal);
+        }
+        assert!(matches!(runtime_events("{}"), Err(AttestError::Malformed { .. })));
+        assert!(matches!(
+            runtime_events(&to_json(vec![EVENTS[0]; MAX_EVENTS + 1])),
+            Err(AttestError::Malformed { .. })
+        ));
     }
 
     #[test]

@@ -47,6 +47,19 @@ pub struct GuestInfo {
     pub tcb_info: String,
 }
 
+impl GuestInfo {
+    /// The description of the application (`app_compose`), if the agent tells it: an ACI report publishes it, and its SHA-256 is
+    /// the event `compose-hash` of a trust domain.
+    pub fn app_compose(&self) -> Option<String> {
+        #[derive(Deserialize)]
+        struct TcbInfo {
+            #[serde(default)]
+            app_compose: Option<String>,
+        }
+        serde_json::from_str::<TcbInfo>(&self.tcb_info).ok()?.app_compose.filter(|compose| !compose.is_empty())
+    }
+}
+
 #[derive(Deserialize)]
 struct QuoteAnswer {
     quote: String,

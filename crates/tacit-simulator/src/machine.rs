@@ -202,6 +202,11 @@ impl Machine {
         self.guest.registers(executable, rtmr3)
     }
 
+    /// The description of the application; its SHA-256 is measured as `compose-hash` where there is a register for it.
+    pub fn app_compose(&self) -> &str {
+        &self.application.compose
+    }
+
     /// What is measured besides the executable.
     pub(crate) fn guest(&self) -> &GuestFiles {
         &self.guest
@@ -286,11 +291,14 @@ impl Machine {
 impl Application {
     fn new(name: &str, guest: &GuestFiles, chip: &Chip) -> Self {
         let files: Vec<String> = guest.contents().iter().map(hex::encode).collect();
+        // What a report may repeat as its source (ACI, section 4.1), since this document is measured.
+        let image = Sha256::digest(guest.contents().concat());
         let compose = serde_json::json!({
             "manifest_version": 2,
             "name": name,
             "runner": "tacit-simulator",
             "guest_files": files,
+            "source_provenance": { "image_digest": format!("sha256:{}", hex::encode(image)) },
         })
         .to_string();
         let compose_hash: [u8; 32] = Sha256::digest(&compose).into();

@@ -105,6 +105,9 @@ pub enum VerifyError {
     /// Evidence is refused.
     #[error(transparent)]
     Evidence(#[from] AttestError),
+    /// An ACI document is refused.
+    #[error("{0}")]
+    Aci(String),
     /// Something needed is not in the file: not a refusal.
     #[error("missing: {0}")]
     Missing(&'static str),

@@ -76,6 +76,46 @@ pub enum StepName {
     Keyset,
     /// The evidence of GPUs.
     Gpus,
+    /// The file is a transcript that can be read.
+    Transcript,
+    /// The service's evidence, over keyset and nonce.
+    #[serde(rename = "id-1")]
+    AciHardware,
+    /// What the report says of keyset and statement.
+    #[serde(rename = "id-2")]
+    AciBinding,
+    /// The keys' life.
+    #[serde(rename = "id-3")]
+    AciExpiry,
+    /// What runs, by the policy's list or a measured description.
+    #[serde(rename = "id-4")]
+    AciProvenance,
+    /// Who holds the private keys.
+    #[serde(rename = "id-5")]
+    AciCustody,
+    /// The connection that was used.
+    #[serde(rename = "id-6")]
+    AciChannel,
+    /// The receipt's signature.
+    #[serde(rename = "receipt-1")]
+    AciSignature,
+    /// The keyset that the receipt names.
+    #[serde(rename = "receipt-2")]
+    AciReceiptKeyset,
+    /// The request's bytes.
+    #[serde(rename = "receipt-3")]
+    AciRequest,
+    /// The response's bytes.
+    #[serde(rename = "receipt-4")]
+    AciResponse,
+    /// The upstream service.
+    #[serde(rename = "upstream-1")]
+    AciUpstream,
+    /// The session that the receipt cites.
+    #[serde(rename = "upstream-2")]
+    AciSession,
+    /// Model, usage and price.
+    Inference,
 }
 
 impl StepName {
@@ -97,6 +137,20 @@ impl StepName {
             Self::Evidence => "evidence",
             Self::Keyset => "keyset",
             Self::Gpus => "gpus",
+            Self::Transcript => "transcript",
+            Self::AciHardware => "id-1",
+            Self::AciBinding => "id-2",
+            Self::AciExpiry => "id-3",
+            Self::AciProvenance => "id-4",
+            Self::AciCustody => "id-5",
+            Self::AciChannel => "id-6",
+            Self::AciSignature => "receipt-1",
+            Self::AciReceiptKeyset => "receipt-2",
+            Self::AciRequest => "receipt-3",
+            Self::AciResponse => "receipt-4",
+            Self::AciUpstream => "upstream-1",
+            Self::AciSession => "upstream-2",
+            Self::Inference => "inference",
         }
     }
 
@@ -120,6 +174,28 @@ impl StepName {
             Self::Time => "the certificate was valid when the receipt was made",
             Self::Evidence => "the hardware itself vouches for code and keys, without the gatekeepers' word",
             Self::Gpus => "GPUs of the vendor's with this firmware answered the nonce",
+            Self::Transcript => "the file is a transcript in its one canonical form",
+            Self::AciHardware => "the hardware itself vouches for code and keys, and answered this nonce",
+            Self::AciBinding => "the report's digests are those of its keyset and of this nonce",
+            Self::AciExpiry => "the keys are valid, and not for longer than is plausible",
+            Self::AciProvenance => {
+                "what runs is on the policy's list, or its published description is the measured one"
+            }
+            Self::AciCustody => "the keys were made by code that the policy lists",
+            Self::AciChannel => "the TLS key that the client saw is one of the attested keyset for this host",
+            Self::AciSignature => "an attested receipt key signed exactly this receipt",
+            Self::AciReceiptKeyset => {
+                "the receipt was made under the attested keyset, by the service's clock within its life"
+            }
+            Self::AciRequest => "the service processed exactly this request",
+            Self::AciResponse => "the service returned exactly this response",
+            Self::AciUpstream => "the service runs the model itself, or says that it verified the upstream",
+            Self::AciSession => {
+                "this is the session that the receipt cites, valid when it was served, with the evidence that it names"
+            }
+            Self::Inference => {
+                "model digest, usage and price stand under the signature, and the response states the same usage"
+            }
             Self::Keyset => "the evidence was made for exactly these keys, and for the nonce if one is given",
         }
     }
@@ -140,6 +216,20 @@ impl StepName {
             Self::Time => "the moment to better than the clocks of the worker and the quorum",
             Self::Evidence => "that the chip's key was not stolen",
             Self::Gpus => "that they sit in the machine that shows them: evidence of GPUs can be relayed",
+            Self::Transcript => "anything about its content",
+            Self::AciHardware => "that the chip's key was not stolen, or that nobody opened the machine",
+            Self::AciBinding => "that the nonce was chosen by whoever judges now",
+            Self::AciExpiry => "that they were not revoked since",
+            Self::AciProvenance => "what the code does: read its source and build it",
+            Self::AciCustody => "that this code keeps them: that is what its review must say",
+            Self::AciChannel => "that the client saw it: this is the transcript's word",
+            Self::AciSignature => "that the code computes what its author says",
+            Self::AciReceiptKeyset => "when it was made, to better than that clock",
+            Self::AciRequest => "that it did not rewrite it: compare the hash of what it forwarded",
+            Self::AciResponse => "that the response is right",
+            Self::AciUpstream => "that an upstream holds under your policy: judge its session",
+            Self::AciSession => "the evidence in it, which is not judged here",
+            Self::Inference => "that the price is fair, or that the tokenizer counts as you would",
             Self::Keyset => "that the keys never left the machine: that is what the measured code must see to",
         }
     }

@@ -129,7 +129,7 @@ impl KnownCertificates {
 }
 
 /// Signatures of t gatekeepers of the certificate's epoch, and the keyset that it names.
-fn check_certificate(anchor: &Anchor, signed: &SignedCertificate) -> Result<(), VerifyError> {
+pub(crate) fn check_certificate(anchor: &Anchor, signed: &SignedCertificate) -> Result<(), VerifyError> {
     let certificate = &signed.certificate;
     let set = anchor.gatekeepers(certificate.epoch)?;
     let digest = signed.id(anchor.cluster()).into_bytes().into();

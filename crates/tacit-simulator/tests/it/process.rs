@@ -244,7 +244,11 @@ async fn a_machine_keeps_its_chip_and_its_keys_and_shares_them_with_none() {
     assert_ne!(before.0, chip(&two).await);
     assert_ne!(before.1, key(&two, "a").await);
     assert_ne!(before.1, key(&one, "b").await);
-    assert_eq!(one.info().await.unwrap().app_name, "one");
+    let info = one.info().await.unwrap();
+    assert_eq!(info.app_name, "one");
+    let compose: serde_json::Value = serde_json::from_str(&info.app_compose().unwrap()).unwrap();
+    assert_eq!(compose["name"], "one");
+    assert!(compose["source_provenance"]["image_digest"].as_str().unwrap().starts_with("sha256:"));
 
     drop(process);
     let (_process, socket) = start(folder.path(), &root, "one", &[]).await;

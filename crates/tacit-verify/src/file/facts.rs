@@ -7,7 +7,10 @@ use serde::ser::{SerializeMap, Serializer};
 use serde_json::{Value, json};
 use tacit_attest::VerifiedEvidence;
 use tacit_attest::nvidia::{VerifiedGpus, Voucher};
+use tacit_receipt::aci::AciReceipt;
 use tacit_types::{Digest, eip712::Certificate};
+
+use crate::aci::{Transcript, VerifiedService};
 
 /// What was looked at: its kind, and what it says.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -80,6 +83,40 @@ impl Subject {
         subject.say("nonce", hex::encode(nonce));
         subject.say("nonceIsYours", asked);
         subject.say("expires", verified.expires().to_string());
+        subject
+    }
+
+    pub(crate) fn of_exchange(
+        kind: &'static str,
+        service: &VerifiedService,
+        receipt: &AciReceipt,
+        transcript: &Transcript,
+    ) -> Self {
+        let mut subject = Self::new(kind);
+        let evidence = service.evidence();
+        subject.say("service", service.keyset().subject.clone());
+        subject.say("platform", evidence.platform().name());
+        subject.say("measurement", evidence.measurement().to_string());
+        subject.say("simulated", evidence.simulated());
+        subject.say("receipt", receipt.id());
+        subject.say("endpoint", receipt.endpoint());
+        subject.say("servedAt", receipt.served_at().to_string());
+        subject.say("model", receipt.model());
+        if let Some(inference) = receipt.inference() {
+            subject.say("modelDigest", inference.model_digest.to_string());
+            subject.say("promptTokens", inference.usage.prompt_tokens);
+            subject.say("cachedTokens", inference.usage.cached_tokens);
+            subject.say("completionTokens", inference.usage.completion_tokens);
+            let price = inference.price.as_ref().map(|price| format!("{} {}", price.amount, price.currency));
+            subject.say("price", price.unwrap_or_else(|| "none".to_owned()));
+        }
+        subject.say("rewritten", receipt.forwarded().is_some_and(|forwarded| forwarded != receipt.received()));
+        if let Some(log) = &transcript.log {
+            subject.say("logIndex", log.proof.index);
+        }
+        if transcript.channel.is_none() {
+            subject.say("notChecked", vec!["id-6: the transcript names no connection"]);
+        }
         subject
     }
 

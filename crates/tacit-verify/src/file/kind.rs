@@ -2,15 +2,16 @@
 
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
-use serde::Deserialize;
 use serde_json::Value;
 use tacit_attest::nvidia::GpuEvidence;
 use tacit_attest::{Collateral, Evidence, quote_header};
+use tacit_receipt::aci::{AttestationReport, PrefixedDigest};
 use tacit_types::keyset::{Keyset, report_data};
-use tacit_types::{Digest, KeysetDigest, UnixTime};
+use tacit_types::{Digest, UnixTime};
 
 use super::MAX_FILE;
-use crate::anchor::json_bytes;
+use crate::aci::{carried_collateral, evidence_of};
+use crate::anchor::{chain_text, json_bytes};
 use crate::{CertifiedWorker, VerifyError};
 
 /// Bytes of an AMD report.
@@ -31,6 +32,8 @@ pub(super) enum Recognised {
     Gpus(GpuEvidence),
     /// A keyset with the evidence that names it (ACI attestation report).
     KeysetReport(Box<KeysetReport>),
+    /// An exchange with a service of confidential inference.
+    Transcript,
 }
 
 impl Recognised {
@@ -40,6 +43,7 @@ impl Recognised {
             Self::Bundle => "receipt bundle",
             Self::Worker(_) => "worker certificate",
             Self::KeysetReport(_) => "keyset report",
+            Self::Transcript => "AI transcript",
             Self::Gpus(_) => "NVIDIA GPU evidence",
             Self::Evidence(evidence, _) => match (evidence.platform(), quote_header(evidence.document())) {
                 (tacit_attest::Platform::Sgx, _) => "Intel SGX quote, version 3",
@@ -71,12 +75,17 @@ fn recognise_json(bytes: &[u8]) -> Result<Recognised, VerifyError> {
     let unreadable = |error: serde_json::Error| VerifyError::Unreadable(error.to_string());
     let value: Value = serde_json::from_slice(bytes).map_err(unreadable)?;
     let has = |member: &str| value.get(member).is_some();
+    if value.get("format").and_then(Value::as_str).is_some_and(|format| format.starts_with("tacit/ai-transcript/")) {
+        return Ok(Recognised::Transcript);
+    }
     if has("receipt") {
         return Ok(Recognised::Bundle);
     }
     if has("api_version") && has("attestation") {
-        let report: AciReport = serde_json::from_value(value).map_err(unreadable)?;
-        return Ok(Recognised::KeysetReport(Box::new(report.try_into()?)));
+        let report = AttestationReport::from_value(value);
+        let report =
+            report.map_err(|error| VerifyError::Unreadable(format!("keyset report: {}", chain_text(&error))))?;
+        return Ok(Recognised::KeysetReport(Box::new(KeysetReport::new(report)?)));
     }
     if has("certificate") {
         return Ok(Recognised::Worker(Box::new(serde_json::from_value(value).map_err(unreadable)?)));
@@ -125,77 +134,42 @@ fn decode_text(bytes: &[u8]) -> Option<Vec<u8>> {
 
 fn unknown() -> VerifyError {
     VerifyError::Unreadable(
-        "neither a receipt bundle, a worker certificate, a keyset report, nor evidence of a kind that is known here"
+        "neither a receipt bundle, a worker certificate, a keyset report, an AI transcript, nor evidence of a kind that is \
+         known here"
             .to_owned(),
     )
 }
 
 /// A keyset and the evidence whose report data names it.
 pub(super) struct KeysetReport {
-    pub(super) keyset: Keyset,
-    stated: KeysetDigest,
+    keyset: Keyset,
+    stated: PrefixedDigest,
     evidence: Evidence,
+    collateral: Option<Collateral>,
 }
 
 impl KeysetReport {
+    fn new(report: AttestationReport) -> Result<Self, VerifyError> {
+        let (evidence, collateral) = (evidence_of(&report)?, carried_collateral(&report)?);
+        let stated = report.workload_keyset_digest;
+        Ok(Self { keyset: report.attestation.workload_keyset, stated, evidence, collateral })
+    }
+
+    /// The collateral that the report carries.
+    pub(super) fn collateral(&self) -> Option<Collateral> {
+        self.collateral.clone()
+    }
+
     /// Checks that keyset and digest belong together and live; gives the evidence and the report data that it must carry.
     pub(super) fn check(&self, nonce: Option<Digest>, at: UnixTime) -> Result<(Evidence, [u8; 64]), VerifyError> {
-        let digest =
-            self.keyset.digest().map_err(|error| VerifyError::Unreadable(crate::anchor::chain_text(&error)))?;
-        if digest != self.stated {
+        let digest = self.keyset.digest().map_err(|error| VerifyError::Unreadable(chain_text(&error)))?;
+        if self.stated != digest.into() {
             return Err(VerifyError::Mismatch("the keyset is not the one that the report names"));
         }
         if at > self.keyset.not_after {
             return Err(VerifyError::Time("the keys are over"));
         }
         Ok((self.evidence.clone(), report_data(digest, nonce)))
-    }
-}
-
-/// An ACI attestation report (`aci/1`), as far as it is judged here: further members say nothing that is believed.
-#[derive(Deserialize)]
-struct AciReport {
-    api_version: String,
-    workload_keyset_digest: String,
-    attestation: AciAttestation,
-}
-
-#[derive(Deserialize)]
-struct AciAttestation {
-    tee_type: String,
-    workload_keyset: Keyset,
-    evidence: AciEvidence,
-}
-
-#[derive(Deserialize)]
-struct AciEvidence {
-    quote: String,
-    #[serde(default)]
-    event_log: Option<String>,
-}
-
-impl TryFrom<AciReport> for KeysetReport {
-    type Error = VerifyError;
-
-    fn try_from(report: AciReport) -> Result<Self, VerifyError> {
-        let unreadable = |what: &str| VerifyError::Unreadable(format!("keyset report: {what}"));
-        if report.api_version != "aci/1" {
-            return Err(unreadable("another version than aci/1"));
-        }
-        let stated = report
-            .workload_keyset_digest
-            .strip_prefix("sha256:")
-            .and_then(|digits| hex::decode(digits).ok())
-            .and_then(|bytes| <[u8; 32]>::try_from(bytes).ok())
-            .ok_or_else(|| unreadable("the digest is not sha256"))?;
-        let AciAttestation { tee_type, workload_keyset, evidence } = report.attestation;
-        let quote = hex::decode(&evidence.quote).map_err(|_| unreadable("the quote is not hex"))?;
-        let evidence = match tee_type.as_str() {
-            "tdx" => Evidence::tdx(quote, evidence.event_log)?,
-            "sev_snp" => Evidence::sev_snp(quote)?,
-            other => return Err(unreadable(&format!("TEE type `{other:.32}`"))),
-        };
-        Ok(Self { keyset: workload_keyset, stated: stated.into(), evidence })
     }
 }
 

@@ -10,6 +10,7 @@ use tacit_types::{Digest, UnixTime};
 
 pub use facts::{Fact, Subject};
 
+use crate::aci::judge_transcript;
 use crate::report::Steps;
 use crate::{Anchor, Judge, Report, StepName, TimeProof, Verifier, VerifyError, refuse_without_anchor};
 use kind::{KeysetReport, Recognised};
@@ -20,7 +21,7 @@ pub const MAX_FILE: usize = tacit_receipt::MAX_BUNDLE;
 /// A file under test, and what it is judged by. Nothing that is trusted comes from the file.
 pub struct Inspection<'a> {
     /// The file: a receipt bundle, a worker with its certificate, evidence in JSON, a raw quote, report or document (also in hex or
-    /// base64), or a keyset report.
+    /// base64), a keyset report, or an AI transcript.
     pub file: &'a [u8],
     /// Files with collateral for raw evidence, in any order.
     pub collateral: Vec<&'a [u8]>,
@@ -88,6 +89,11 @@ impl Inspection<'_> {
             }
             Recognised::Gpus(gpus) => self.judge_gpus(kind, &gpus, &mut outcome),
             Recognised::KeysetReport(report) => self.judge_keyset_report(kind, &report, &mut outcome),
+            Recognised::Transcript => {
+                let times = (self.at.unwrap_or(self.now), self.now);
+                outcome.report = judge_transcript(self.file, kind, self.anchor.as_ref(), &self.judge, times);
+                outcome.report.subject.get_or_insert_with(|| Subject::new(kind));
+            }
         }
         outcome
     }
@@ -100,7 +106,7 @@ impl Inspection<'_> {
             outcome.report.subject = Some(Subject::new(kind));
             return;
         };
-        if let Some(verified) = self.judge_evidence(steps, kind, &evidence, None, outcome)
+        if let Some(verified) = self.judge_evidence(steps, kind, &evidence, report.collateral(), outcome)
             && verified.require_report_data(&expected).is_err()
         {
             // The evidence holds, and is for other keys.
