@@ -4,13 +4,19 @@
 
 use tacit_types::UnixTime;
 
+use crate::aci::Transcript;
 use crate::{Anchor, refuse_without_anchor, verify_json};
 
 /// A parser, as a fuzzer calls it.
 pub type Body = fn(&[u8]);
 
 /// Each parser by name.
-pub const BODIES: [(&str, Body); 3] = [("question", question), ("anchor", anchor), ("bundle_alone", bundle_alone)];
+pub const BODIES: [(&str, Body); 4] = [
+    ("question", question),
+    ("anchor", anchor),
+    ("bundle_alone", bundle_alone),
+    ("ai_transcript_json", ai_transcript_json),
+];
 
 /// A question to the verifier's JSON surface.
 pub fn question(bytes: &[u8]) {
@@ -31,4 +37,17 @@ pub fn anchor(bytes: &[u8]) {
 pub fn bundle_alone(bytes: &[u8]) {
     let report = refuse_without_anchor(bytes);
     assert!(report.verdict.exit_code() != 0, "nothing is verified without an anchor");
+}
+
+/// An AI transcript.
+pub fn ai_transcript_json(bytes: &[u8]) {
+    if let Ok(transcript) = Transcript::parse(bytes) {
+        assert_eq!(transcript.encode().expect("it was canonical"), bytes, "one transcript has one spelling");
+        let normal = Transcript::normal_report(&transcript.report);
+        assert_eq!(normal.as_ref(), Ok(&transcript.report), "a normal form is its own");
+    }
+    let judge = crate::Judge::Preset(tacit_attest::Preset::Standard);
+    let now = UnixTime(1_790_003_600);
+    let report = crate::aci::judge_transcript(bytes, "AI transcript", None, &judge, (now, now));
+    assert!(report.verdict.exit_code() != 0, "no simulated root is verified");
 }

@@ -202,8 +202,11 @@ impl AttestationReport {
     /// check 2). The quote must be over [`tacit_types::keyset::report_data`] of that digest and the same nonce.
     ///
     /// # Errors
-    /// [`AciError::Keyset`], or [`AciError::Member`] for a member that says something else.
+    /// [`AciError::Version`], [`AciError::Keyset`], or [`AciError::Member`] for a member that says something else.
     pub fn check_binding(&self, nonce: Option<Digest>) -> Result<KeysetDigest, AciError> {
+        if self.api_version != API_VERSION {
+            return Err(AciError::Version);
+        }
         let keyset = &self.attestation.workload_keyset;
         keyset.check_roles()?;
         let digest = keyset.digest()?;
@@ -237,15 +240,16 @@ impl SourceProvenance {
         (self.repo_url.is_some() && self.repo_commit.is_some()) || self.image_digest.is_some()
     }
 
-    /// Whether everything that it says stands in the measured description of the application.
+    /// Whether the measured description of the application says the same: in its member `source_provenance`, or where it has none
+    /// by holding every text of it.
     pub fn is_backed_by(&self, app_compose: &str) -> bool {
+        if let Some(own) = Self::of_compose(app_compose) {
+            return own == *self;
+        }
         let texts = [&self.repo_url, &self.repo_commit, &self.image_digest];
         let mut said = texts.into_iter().flatten();
-        said.all(|text| (1..=MAX_PROVENANCE).contains(&text.len()) && app_compose.contains(text.as_str()))
-            && match &self.image_provenance {
-                Value::Null => true,
-                further => Self::of_compose(app_compose).is_some_and(|own| own.image_provenance == *further),
-            }
+        self.image_provenance.is_null()
+            && said.all(|text| (1..=MAX_PROVENANCE).contains(&text.len()) && app_compose.contains(text.as_str()))
     }
 }
 

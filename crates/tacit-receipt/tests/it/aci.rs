@@ -341,7 +341,13 @@ fn provenance_counts_only_as_far_as_it_is_measured() {
     assert!(!change(&|p| p.image_provenance = json!("sigstore")).is_backed_by(compose));
     assert!(!change(&|p| p.repo_commit = Some(String::new())).is_backed_by(compose));
     let only_url = change(&|p| (p.repo_commit, p.image_digest) = (None, None));
-    assert!(!only_url.is_declared() && only_url.is_backed_by(compose));
+    assert!(!only_url.is_declared() && !only_url.is_backed_by(compose));
+    // A description in another form is searched for the texts.
+    let text = "image: example@sha256:00 # https://example.com/r abc";
+    assert!(own.is_backed_by(text) && only_url.is_backed_by(text));
+    assert!(!change(&|p| p.repo_commit = Some("abc1".into())).is_backed_by(text));
+    assert!(!change(&|p| p.repo_commit = Some(String::new())).is_backed_by(text));
+    assert!(!change(&|p| p.image_provenance = json!("sigstore")).is_backed_by(text));
     assert_eq!(SourceProvenance::of_compose("{}"), None);
     assert_eq!(SourceProvenance::of_compose("services: {}"), None);
 }

@@ -114,8 +114,46 @@ impl Transcript {
         if Self::normal_report(&transcript.report)? != transcript.report {
             return Err(VerifyError::Unreadable("AI transcript: the report is not in normal form".to_owned()));
         }
+        if !has_plain_certificates(&transcript.report.attestation.evidence) {
+            return Err(VerifyError::Unreadable("AI transcript: certificates with something between them".to_owned()));
+        }
+        if transcript.channel.as_ref().is_some_and(|channel| channel.host.bytes().any(|byte| byte.is_ascii_uppercase()))
+        {
+            return Err(VerifyError::Unreadable("AI transcript: the host is not in lower case".to_owned()));
+        }
         Ok(transcript)
     }
+}
+
+/// Whether nothing but line ends stands between the PEM certificates in quote and collateral: readers of PEM pass over it.
+fn has_plain_certificates(evidence: &ReportEvidence) -> bool {
+    let quote = evidence.quote.as_deref().and_then(|quote| hex::decode(quote).ok()).unwrap_or_default();
+    let collateral = evidence.tacit.as_ref().and_then(|own| own.collateral.as_ref()).and_then(Value::as_object);
+    let mut texts = collateral.into_iter().flat_map(|members| members.values()).filter_map(Value::as_str);
+    is_plain_pem(&quote) && texts.all(|text| is_plain_pem(text.as_bytes()))
+}
+
+/// Whether `bytes` hold no certificate, or from the first one on are certificates, a line end after each, and at most the zero
+/// that Intel's libraries put behind the last.
+fn is_plain_pem(bytes: &[u8]) -> bool {
+    const BEGIN: &[u8] = b"-----BEGIN CERTIFICATE-----\n";
+    const END: &[u8] = b"-----END CERTIFICATE-----";
+    let find = |rest: &[u8], wanted: &[u8]| rest.windows(wanted.len()).position(|window| window == wanted);
+    let Some(start) = find(bytes, BEGIN) else { return find(bytes, END).is_none() };
+    let mut rest = &bytes[start..];
+    while let Some(body) = rest.strip_prefix(BEGIN) {
+        let Some(length) = find(body, END) else { return false };
+        let base64 = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'/' | b'=' | b'\n');
+        if !body[..length].iter().all(base64) {
+            return false;
+        }
+        rest = &body[length + END.len()..];
+        match rest.strip_prefix(b"\n") {
+            Some(after) => rest = after,
+            None => return rest.is_empty(),
+        }
+    }
+    matches!(rest, [] | [0])
 }
 
 fn unreadable(error: &dyn std::error::Error) -> VerifyError {

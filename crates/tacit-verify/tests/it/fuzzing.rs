@@ -294,6 +294,11 @@ impl Corpus {
                     });
                     self.add("question", question.to_string().into_bytes());
                 }
+                "golden.transcript" => {
+                    self.add("ai_transcript_json", bytes.clone());
+                    self.add("aci_report_json", value["report"].to_string().into_bytes());
+                    self.add("aci_receipt_json", value["receipt"].to_string().into_bytes());
+                }
                 "golden.deployment" => {
                     self.add("deployment", bytes.clone());
                     self.add("anchor", bytes.clone());

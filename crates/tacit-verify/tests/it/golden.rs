@@ -48,10 +48,10 @@ fn canonical<T: serde::Serialize>(value: &T) -> Vec<u8> {
 }
 
 /// SHA-384 of the executable that the golden machines run.
-const EXECUTABLE: [u8; 48] = [0x99; 48];
+pub const EXECUTABLE: [u8; 48] = [0x99; 48];
 
 /// Makes deployment and worker with fresh simulated chips. Their evidence is random; all else follows from seeds.
-fn make_network(directory: &Path) -> (Deployment, CertifiedWorker) {
+pub fn make_network(directory: &Path) -> (Deployment, CertifiedWorker) {
     let root = Root::create(&directory.join("root"), "golden-sim", GENESIS).unwrap();
     let machine = |name: &str, at| {
         let root = Root::open(&directory.join("root")).unwrap();

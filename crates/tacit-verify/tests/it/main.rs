@@ -4,6 +4,9 @@
 
 #![allow(clippy::unwrap_used)]
 
+mod aci;
+mod aci_interop;
+mod aci_service;
 mod alterations;
 mod fuzzing;
 mod golden;
