@@ -240,7 +240,8 @@ pub struct CallArguments {
 /// `tacit verify`.
 #[derive(Debug, Args)]
 pub struct VerifyArguments {
-    /// A receipt bundle, a worker's certificate, a keyset report, a raw quote, report or document: a file, or an http(s) URL.
+    /// A receipt bundle, a worker's certificate, a keyset report, an AI transcript, a raw quote, report or document: a file, or an
+    /// http(s) URL.
     pub file: String,
     /// Collateral for raw evidence, as often as there are files: JSON as DCAP tools write it, certificates or revocation lists.
     #[arg(long, value_name = "FILE")]

@@ -2,7 +2,7 @@
 
 /** A file under test and what it is judged by. */
 export interface Question {
-  /** A receipt bundle, a worker's certificate, a keyset report, or raw evidence, exactly as in its file. */
+  /** A receipt bundle, a worker's certificate, a keyset report, an AI transcript, or raw evidence, exactly as in its file. */
   readonly file: Uint8Array;
   /** Files with collateral for raw evidence. */
   readonly collateral?: readonly Uint8Array[];

@@ -51,6 +51,26 @@ test("an altered bundle is refused wherever it is altered", () => {
   }
 });
 
+test("an AI transcript is judged offline, and refused wherever it is altered", () => {
+  const transcript = read(path("golden.transcript.json"));
+  const policyFile = path("golden.transcript.policy.json");
+  const policy = vector("golden.transcript.policy.json");
+  const at = vector("golden.transcript.json").receipt.served_at as number;
+  const question: Question = { file: transcript, policy, at, now };
+  const report = verifier.verify(question);
+  assert.equal(report.verdict, "verified");
+  assert.ok(["id-1", "id-4", "receipt-1", "receipt-4", "upstream-1", "inference", "log"].every((name) =>
+    report.steps.some(({ step, ok }) => step === name && ok)));
+  assert.equal(report.subject?.["completionTokens"], 3);
+  for (let position = 0; position < transcript.length; position += 997) {
+    const altered = transcript.slice();
+    altered[position] = altered[position]! ^ 1;
+    assert.equal(verifier.verify({ ...question, file: altered }).verdict, "refused", `byte ${position}`);
+  }
+  const printed = command(path("golden.transcript.json"), "--policy", policyFile, "--at", String(at));
+  assert.equal(`${verifier.verifyText(question)}\n`, printed);
+});
+
 test("questions that make no sense are refused, and the module lives on", () => {
   const check = (question: unknown): void =>
     assert.equal(verifier.verify(question as Question).verdict, "refused", JSON.stringify(question).slice(0, 80));

@@ -3,6 +3,7 @@
 use serde_json::Value;
 use tacit_receipt::aci::{AciError, AciReceipt, BareDigest, PrefixedDigest, Serving, Session, UpstreamOutcome};
 use tacit_types::UnixTime;
+use tacit_types::keyset::ACI_KEY_ID;
 
 use super::{TranscriptLog, VerifiedService};
 use crate::anchor::chain_text;
@@ -43,7 +44,15 @@ impl VerifiedService {
 pub(super) fn record_exchange(steps: &mut Steps, service: &VerifiedService, exchange: &Exchange<'_>, now: UnixTime) {
     let receipt = exchange.receipt;
     let aci = |error: AciError| VerifyError::Aci(chain_text(&error));
-    steps.record(StepName::AciSignature, receipt.check_signature(&service.keyset).map_err(aci));
+    // Tacit's services sign with a key that has no other role; others name their keys as they like.
+    let role = match receipt.inference() {
+        Some(_) if receipt.key_id() != ACI_KEY_ID => {
+            Err(VerifyError::Mismatch("signed by a key that has another role"))
+        }
+        _ => Ok(()),
+    };
+    let signature = role.and_then(|()| receipt.check_signature(&service.keyset).map_err(aci));
+    steps.record(StepName::AciSignature, signature);
     steps.record(StepName::AciReceiptKeyset, check_keyset(service, receipt, now));
     let holds = |hash: PrefixedDigest, bytes: &[u8], text| {
         if hash == PrefixedDigest::of(bytes) { Ok(()) } else { Err(VerifyError::Mismatch(text)) }
