@@ -46,7 +46,7 @@ const parameters = {
 };
 const called = await client.chat.completions.create({
   ...settings,
-  max_tokens: 60,
+  max_tokens: 200,
   tools: [{ type: "function", function: { name: "get_weather", parameters } }],
   tool_choice: { type: "function", function: { name: "get_weather" } },
 });
@@ -56,6 +56,7 @@ check("tool call", typeof JSON.parse(call.function.arguments).city === "string",
 const schema = { type: "object", properties: { yes: { type: "boolean" } }, required: ["yes"], additionalProperties: false };
 const formed = await client.chat.completions.create({
   ...settings,
+  max_tokens: 100,
   response_format: { type: "json_schema", json_schema: { name: "answer", schema } },
 });
 check("JSON schema", typeof JSON.parse(formed.choices[0].message.content).yes === "boolean", formed);
@@ -70,5 +71,3 @@ if (embeddingModel) {
 
 await refused("unknown model", 404, "model_not_found", () => client.chat.completions.create({ ...settings, model: "nope" }));
 await refused("value out of range", 400, "invalid_value", () => client.chat.completions.create({ ...settings, top_p: 2 }));
-const stranger = new OpenAI({ apiKey: "nobody", maxRetries: 0 });
-await refused("wrong key", 401, "invalid_api_key", () => stranger.chat.completions.create(settings));

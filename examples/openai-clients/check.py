@@ -77,7 +77,7 @@ def streaming(expected):
 def tools():
     answer = CLIENT.chat.completions.create(
         model=CHAT, messages=[{"role": "user", "content": "What is the weather in Rome?"}], tools=[WEATHER],
-        tool_choice="required", max_tokens=60, temperature=0,
+        tool_choice="required", max_tokens=200, temperature=0,
     )
     calls = answer.choices[0].message.tool_calls
     check("tool call", answer.choices[0].finish_reason == "tool_calls" and calls[0].function.name == "get_weather", answer)
@@ -99,7 +99,7 @@ def schema():
         "additionalProperties": False,
     }
     answer = CLIENT.chat.completions.create(
-        model=CHAT, messages=QUESTION, max_tokens=40, temperature=0,
+        model=CHAT, messages=QUESTION, max_tokens=100, temperature=0,
         response_format={"type": "json_schema", "json_schema": {"name": "fruit", "schema": form, "strict": True}},
     )
     found = json.loads(answer.choices[0].message.content)

@@ -93,9 +93,13 @@ impl Drop for Running {
 
 /// The small model that `cargo xtask models` fetches; `None` where it is not there, which is a failure in CI alone.
 fn weights() -> Option<String> {
+    fetched("smollm2-135m-instruct-q4_1.gguf")
+}
+
+fn fetched(file: &str) -> Option<String> {
     let home = || Path::new(&std::env::var_os("HOME").unwrap_or_default()).join(".cache");
     let cache = std::env::var_os("XDG_CACHE_HOME").map_or_else(home, PathBuf::from);
-    let path = cache.join("tacit/models/smollm2-135m-instruct-q4_1.gguf");
+    let path = cache.join("tacit/models").join(file);
     if path.is_file() {
         return Some(path.display().to_string());
     }
@@ -113,6 +117,49 @@ fn get(address: &str, path: &str) -> Value {
     let (head, body) = answer.split_once("\r\n\r\n").unwrap();
     assert!(head.starts_with("HTTP/1.1 200"), "{answer}");
     serde_json::from_str(body).unwrap()
+}
+
+/// A proxy, and where it listens.
+fn proxy(tool: &Tool) -> (Running, String) {
+    let mut proxy = Running(tool.start(&["proxy", "--listen", "127.0.0.1:0"], |command| {
+        command.stdout(Stdio::piped()).stderr(Stdio::null());
+    }));
+    let mut line = String::new();
+    BufReader::new(proxy.0.stdout.take().unwrap()).read_line(&mut line).unwrap();
+    let address = line.trim().strip_prefix("http://").and_then(|rest| rest.strip_suffix("/v1")).unwrap().to_owned();
+    (proxy, address)
+}
+
+#[test]
+fn the_official_clients_work_unchanged_through_the_proxy() {
+    let (Some(weights), Some(encoder)) = (weights(), fetched("all-minilm-l6-v2/model.safetensors")) else { return };
+    let tool = Tool::new();
+    for (file, name) in [(weights, "smollm2"), (encoder, "minilm")] {
+        let added = tool.run(&["model", "add", &file, "--name", name, "--licence", "Apache-2.0"]);
+        assert_eq!(added.status, 0, "{}", added.err);
+    }
+    let serving = Running(tool.start(&["serve"], |command| {
+        command.stdout(Stdio::null()).stderr(Stdio::null());
+    }));
+    let node = tool.path().join("data/tacit/serve/node.json");
+    eventually("the node", || node.is_file().then_some(()));
+    let (proxy, address) = proxy(&tool);
+    let project = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+    let clients = project.join("examples/openai-clients");
+    for (program, script, checks) in [("python3", "check.py", 22), ("node", "check.mjs", 9)] {
+        let run = std::process::Command::new(program)
+            .arg(clients.join(script))
+            .args(["smollm2", "minilm"])
+            .current_dir(project.join("sdk/ts"))
+            .env("OPENAI_BASE_URL", format!("http://{address}/v1"))
+            .env("OPENAI_API_KEY", "sk-any: the proxy has the node's key")
+            .output()
+            .unwrap();
+        let (out, err) = (String::from_utf8_lossy(&run.stdout), String::from_utf8_lossy(&run.stderr));
+        assert!(run.status.success(), "{script}: {out}{err}");
+        assert!(out.lines().count() >= checks && out.lines().all(|line| line.ends_with(": holds")), "{script}: {out}");
+    }
+    drop((proxy, serving));
 }
 
 #[test]
@@ -160,12 +207,7 @@ fn a_small_model_answers_and_what_it_says_is_proven() {
     let typed = tool.run_with_input(&["chat", "--max-tokens", "4"], b"hello\n\nand now?\n/quit\nnot this\n");
     assert_eq!((typed.status, typed.err.matches("proof: ").count()), (0, 2), "{}", typed.err);
 
-    let mut proxy = Running(tool.start(&["proxy", "--listen", "127.0.0.1:0"], |command| {
-        command.stdout(Stdio::piped()).stderr(Stdio::null());
-    }));
-    let mut line = String::new();
-    BufReader::new(proxy.0.stdout.take().unwrap()).read_line(&mut line).unwrap();
-    let address = line.trim().strip_prefix("http://").and_then(|rest| rest.strip_suffix("/v1")).unwrap().to_owned();
+    let (proxy, address) = proxy(&tool);
     assert_eq!(get(&address, "/tacit/status")["verified"]["verdict"], "simulated");
     assert_eq!(get(&address, "/v1/models")["data"][0]["id"], "smollm2");
     drop(proxy);

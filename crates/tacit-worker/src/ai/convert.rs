@@ -477,8 +477,8 @@ pub(crate) fn backend_error(error: &InferenceError) -> ApiError {
     let message = error.to_string();
     match error {
         InferenceError::ContextLength { .. } => ApiError::new(ErrorKind::ContextLength, message).at("messages"),
-        InferenceError::Parameter { parameter, .. } if parameter.contains("schema") => {
-            ApiError::new(ErrorKind::InvalidSchema, message).at("response_format")
+        InferenceError::Parameter { parameter, .. } if parameter.starts_with("response_format") => {
+            ApiError::new(ErrorKind::InvalidSchema, message).at(parameter.clone())
         }
         InferenceError::Parameter { parameter, .. } => {
             ApiError::new(ErrorKind::InvalidValue, message).at(parameter.clone())
