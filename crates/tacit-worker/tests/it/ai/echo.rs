@@ -95,7 +95,7 @@ impl Backend for Echo {
     async fn complete(&self, request: CompletionRequest) -> Result<Generation, InferenceError> {
         match request.prompt {
             Prompt::Text(text) => self.say(text, request.sampling.choices, request.sampling.seed),
-            Prompt::Tokens(_) => Err(InferenceError::Unsupported { model: "echo".into(), what: "read tokens".into() }),
+            Prompt::Tokens(_) => Err(InferenceError::Unsupported { model: "echo".into(), what: "read tokens" }),
         }
     }
 
