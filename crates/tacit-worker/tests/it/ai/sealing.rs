@@ -99,21 +99,26 @@ async fn wrong_keys_replays_and_old_requests_are_refused_by_name() {
         request
     };
     let other = "11".repeat(32);
+    let (_, mut altered) = sealed(&node, Suite::X25519, &body(json!({})), now());
+    let mut document: Value = serde_json::from_slice(&altered.body).unwrap();
+    let content = document["messages"][0]["content"].as_str().unwrap();
+    let last = if content.ends_with('0') { '1' } else { '0' };
+    document["messages"][0]["content"] = format!("{}{last}", &content[..content.len() - 1]).into();
+    altered.body = document.to_string().into_bytes();
     let cases = [
         (change("x-e2ee-nonce", None), "e2ee_header_missing"),
         (change("x-e2ee-version", Some("1")), "e2ee_invalid_version"),
         (change("x-e2ee-nonce", Some("ab")), "e2ee_invalid_nonce"),
         (change("x-model-pub-key", Some(&other)), "e2ee_model_key_mismatch"),
         (change("x-client-pub-key", Some("zz")), "e2ee_invalid_public_key"),
-        (change("x-client-pub-key", Some(&other)), "e2ee_decryption_failed"),
+        (altered, "e2ee_decryption_failed"),
     ];
     for (request, kind) in cases {
         let response = send(&node, &request).await;
         assert_eq!(response.status(), 400, "{kind}");
         assert_eq!(error(response).await.1, kind);
     }
-    let (_, mut elsewhere) = sealed(&node, Suite::X25519, &body(json!({})), now());
-    elsewhere.body = elsewhere.body.clone();
+    let (_, elsewhere) = sealed(&node, Suite::X25519, &body(json!({})), now());
     let mut post = node.client.post(node.url("/v1/responses")).bearer_auth(MINE).body(elsewhere.body);
     for (name, value) in &elsewhere.headers {
         post = post.header(*name, value);
