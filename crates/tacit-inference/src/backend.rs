@@ -100,6 +100,9 @@ pub enum Event {
         /// Why.
         reason: FinishReason,
     },
+    /// What was used so far, before what that work brought: also a generation that is given up is counted. An upstream server
+    /// that counts only at its end tells none.
+    Used(Usage),
     /// All choices are complete.
     Done(Usage),
     /// The backend failed; nothing follows.

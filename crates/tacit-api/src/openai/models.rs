@@ -17,6 +17,8 @@ pub struct Model {
     pub digest: String,
     /// SPDX identifier.
     pub licence: String,
+    /// Whether it answers chats and completions; others make embeddings alone.
+    pub generates: bool,
     /// Tokens that prompt and answer may have together.
     pub context_length: u32,
 }

@@ -109,6 +109,12 @@ async fn first_model(client: &AiClient) -> Result<String, CommandError> {
     #[derive(Deserialize)]
     struct Offer {
         id: String,
+        /// Other services of this interface do not say it.
+        #[serde(default = "yes")]
+        generates: bool,
+    }
+    const fn yes() -> bool {
+        true
     }
     let mut answer = client.send(AiRequest::get("/v1/models")).await.map_err(ai_error)?;
     let body = answer.rest().await.map_err(ai_error)?;
@@ -118,8 +124,8 @@ async fn first_model(client: &AiClient) -> Result<String, CommandError> {
         return Err(refusal(status, &body));
     }
     let list: List = serde_json::from_slice(&body).map_err(|_| anyhow!("the node's list of models cannot be read"))?;
-    let first = list.data.into_iter().next();
-    first.map(|offer| offer.id).ok_or_else(|| CommandError::from(anyhow!("the node offers no model")))
+    let first = list.data.into_iter().find(|offer| offer.generates);
+    first.map(|offer| offer.id).ok_or_else(|| CommandError::from(anyhow!("the node offers no model that answers chats")))
 }
 
 /// What was said so far, and how it goes on.

@@ -186,6 +186,8 @@ impl<'model> Engine<'model> {
                 seed: job.seed,
             };
             let next = vec![None; job.choices.len()];
+            // There is room for it, as for everything that follows.
+            let _ = job.events.try_send(Event::Used(usage));
             self.running.push(Running { job, slots: placement.slots, done: cached, next, usage });
         }
     }
@@ -246,6 +248,7 @@ impl<'model> Engine<'model> {
                 }
             };
             let running = &mut self.running[index];
+            let produced = running.usage.completion_tokens;
             let mut events = Vec::new();
             if matches!(row, Row::Prompt(_))
                 && let Some(text) = running.job.echo.take()
@@ -261,11 +264,12 @@ impl<'model> Engine<'model> {
                 };
                 running.usage.completion_tokens = running.job.choices.iter().map(|choice| choice.produced).sum();
             }
+            let used = (running.usage.completion_tokens > produced).then_some(Event::Used(running.usage));
             if running.next.iter().all(Option::is_none) {
                 events.push(Event::Done(running.usage));
                 complete.push(index);
             }
-            for event in events {
+            for event in used.into_iter().chain(events) {
                 // There is room for all of them; whoever has gone away is found before the next step.
                 let _ = running.job.events.try_send(event);
             }

@@ -211,7 +211,7 @@ impl Preparer {
         });
         let choices = choices.collect();
         // Room for every event: at most a few for each token.
-        let room = sampling.choices as usize * (answer as usize * 4 + 64);
+        let room = sampling.choices as usize * (answer as usize * 5 + 64);
         let (events, generation) = Generation::new(room);
         let group = group.filter(|_| self.can_reuse);
         Ok((Job { prompt, group, answer, choices, seed, echo, events }, generation))

@@ -36,7 +36,7 @@ const PAUSE: Duration = Duration::from_secs(2);
 /// Messages on their way to the process.
 const OUTGOING: usize = 256;
 /// Events for each token of a generation, at most, and beside them.
-const EVENTS: (usize, usize) = (4, 64);
+const EVENTS: (usize, usize) = (5, 64);
 
 /// The program that runs a model: it calls [`serve`] with its standard input and output.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -9,7 +9,7 @@ use tacit_inference::{
 };
 use tacit_types::Digest;
 
-use crate::models::{chat, completion, greedy, load, small, whole};
+use crate::models::{chat, completion, first_text, greedy, load, small, whole};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn smollm_answers_and_answers_again() {
@@ -193,7 +193,7 @@ async fn whoever_goes_away_frees_the_slot() {
     let Some(model) = load(&EngineSettings { slots: 1, cells: 512, queue: 2, ..small() }) else { return };
     let long = || model.complete(completion("The history of the world", greedy(400)));
     let mut first = long().await.unwrap();
-    assert!(matches!(first.next().await, Some(Event::Text { .. })));
+    first_text(&mut first).await;
     // The slot is taken: two may wait, the third is refused.
     let (second, third) = (long().await.unwrap(), long().await.unwrap());
     assert_eq!(long().await.unwrap_err(), InferenceError::Busy { waiting: 2 });

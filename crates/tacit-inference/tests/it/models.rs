@@ -99,7 +99,7 @@ pub struct Whole {
 /// Reads a generation to its end and checks the order of its events.
 pub async fn whole(mut generation: Generation, choices: usize) -> Whole {
     let mut whole = Whole { texts: vec![String::new(); choices], reasons: vec![None; choices], ..Whole::default() };
-    let mut is_done = false;
+    let (mut is_done, mut used) = (false, None);
     while let Some(event) = generation.next().await {
         assert!(!is_done, "{event:?} after the end");
         match event {
@@ -116,7 +116,17 @@ pub async fn whole(mut generation: Generation, choices: usize) -> Whole {
             Event::Finished { choice, reason } => {
                 assert_eq!(whole.reasons[choice as usize].replace(reason), None);
             }
+            Event::Used(usage) => {
+                // At its beginning it has written nothing, and then more each time.
+                let before: Option<Usage> = used.replace(usage);
+                assert!(before.map_or(usage.completion_tokens == 0, |before| {
+                    before.completion_tokens < usage.completion_tokens
+                        && Usage { completion_tokens: usage.completion_tokens, ..before } == usage
+                }));
+            }
             Event::Done(usage) => {
+                // Servers elsewhere count only at the end.
+                assert!(used.is_none_or(|used| used == usage));
                 assert!(whole.reasons.iter().all(Option::is_some));
                 whole.usage = usage;
                 is_done = true;
@@ -126,4 +136,15 @@ pub async fn whole(mut generation: Generation, choices: usize) -> Whole {
     }
     assert!(is_done, "the generation was cut off");
     whole
+}
+
+/// Waits until a generation has written something.
+pub async fn first_text(generation: &mut Generation) -> String {
+    loop {
+        match generation.next().await {
+            Some(Event::Text { text, .. }) => return text,
+            Some(Event::Used(_)) => {}
+            other => panic!("{other:?}"),
+        }
+    }
 }

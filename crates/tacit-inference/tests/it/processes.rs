@@ -10,7 +10,7 @@ use tacit_inference::{
 };
 use tacit_types::formats::sha256;
 
-use crate::models::{chat, completion, greedy, small, smollm, whole};
+use crate::models::{chat, completion, first_text, greedy, small, smollm, whole};
 
 /// The process that the example beside these tests runs.
 fn launch(store: &Path, name: &str, settings: &EngineSettings) -> Launch {
@@ -67,7 +67,7 @@ async fn a_model_of_the_store_answers_from_its_own_process() {
     }
     // Whoever goes away frees the slot over there.
     let mut long = model.complete(completion("The history of the world", greedy(400))).await.unwrap();
-    assert!(matches!(long.next().await, Some(Event::Text { .. })));
+    first_text(&mut long).await;
     drop(long);
     let next = model.complete(completion("Hello", greedy(1))).await.unwrap();
     tokio::time::timeout(Duration::from_secs(20), whole(next, 1)).await.expect("the slot was not freed");
@@ -126,7 +126,7 @@ async fn a_process_that_dies_fails_its_requests_and_is_started_again() {
     add(&ModelStore::at(folder.path()), &weights, "smollm2").await.unwrap();
     let model = ModelProcess::start(launch(folder.path(), "smollm2", &small())).await.unwrap();
     let mut long = model.complete(completion("The history of the world", greedy(400))).await.unwrap();
-    assert!(matches!(long.next().await, Some(Event::Text { .. })));
+    first_text(&mut long).await;
     model.kill().await;
     let mut last = None;
     while let Some(event) = long.next().await {

@@ -112,6 +112,7 @@ async fn a_stream_is_told_as_events() {
             Event::ToolCall { delta, .. } => arguments.push_str(&delta.arguments),
             Event::Finished { choice, reason } => reasons.push((choice, reason)),
             Event::Done(usage) => done = Some(usage),
+            Event::Used(_) => panic!("such servers count at the end"),
             Event::Failed(error) => panic!("{error}"),
         }
     }

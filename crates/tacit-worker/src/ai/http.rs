@@ -211,9 +211,6 @@ struct LegacyQuery {
     nonce: Option<String>,
     signing_address: Option<String>,
     version: Option<u8>,
-    /// All models of a node have one signer.
-    #[allow(dead_code)]
-    model: Option<String>,
 }
 
 async fn legacy_report(State(surface): State<Surface>, Query(query): Query<LegacyQuery>) -> Result<Response, ApiError> {

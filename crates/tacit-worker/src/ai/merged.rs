@@ -8,9 +8,10 @@ use tacit_inference::{Event, Generation, Usage};
 
 /// The events of one or more generations, whose choices are numbered through.
 pub(crate) struct Merged {
-    streams: SelectAll<BoxStream<'static, Event>>,
+    streams: SelectAll<BoxStream<'static, (usize, Event)>>,
     running: usize,
-    usage: Usage,
+    /// What each has used so far.
+    usages: Vec<Usage>,
 }
 
 impl Merged {
@@ -21,35 +22,48 @@ impl Merged {
     /// Each has this many choices.
     pub fn several(generations: Vec<Generation>, each: u32) -> Self {
         let running = generations.len();
+        let usages = vec![Usage::default(); running];
         let mut streams = SelectAll::new();
-        for (number, generation) in (0u32..).zip(generations) {
-            let first = number.saturating_mul(each);
+        for (number, generation) in generations.into_iter().enumerate() {
+            let first = u32::try_from(number).unwrap_or(u32::MAX).saturating_mul(each);
             let events = futures::stream::unfold(generation, |mut generation| async move {
                 let event = generation.next().await?;
                 Some((event, generation))
             });
-            streams.push(events.map(move |event| shifted(event, first)).boxed());
+            streams.push(events.map(move |event| (number, shifted(event, first))).boxed());
         }
-        Self { streams, running, usage: Usage::default() }
+        Self { streams, running, usages }
     }
 
-    /// The next event: one [`Event::Done`] after that of every generation, with the sum of what they used.
+    /// The next event, with the sum of what all used where it tells that: one [`Event::Done`], after that of every generation.
     pub async fn next(&mut self) -> Option<Event> {
         loop {
-            match self.streams.next().await? {
+            let (number, event) = self.streams.next().await?;
+            match event {
+                Event::Used(usage) => {
+                    self.usages[number] = usage;
+                    return Some(Event::Used(self.sum()));
+                }
                 Event::Done(usage) => {
-                    self.usage.prompt_tokens = self.usage.prompt_tokens.saturating_add(usage.prompt_tokens);
-                    self.usage.cached_tokens = self.usage.cached_tokens.saturating_add(usage.cached_tokens);
-                    self.usage.completion_tokens = self.usage.completion_tokens.saturating_add(usage.completion_tokens);
-                    self.usage.seed = usage.seed;
+                    self.usages[number] = usage;
                     self.running = self.running.saturating_sub(1);
                     if self.running == 0 {
-                        return Some(Event::Done(self.usage));
+                        return Some(Event::Done(self.sum()));
                     }
                 }
                 event => return Some(event),
             }
         }
+    }
+
+    fn sum(&self) -> Usage {
+        self.usages.iter().fold(Usage::default(), |sum, usage| Usage {
+            prompt_tokens: sum.prompt_tokens.saturating_add(usage.prompt_tokens),
+            cached_tokens: sum.cached_tokens.saturating_add(usage.cached_tokens),
+            completion_tokens: sum.completion_tokens.saturating_add(usage.completion_tokens),
+            // All have the request's seed, and those that have not begun none.
+            seed: sum.seed.max(usage.seed),
+        })
     }
 }
 
@@ -75,14 +89,19 @@ mod tests {
             let (sender, generation) = Generation::new(8);
             sender.send(Event::Finished { choice: 1, reason: FinishReason::Stop }).await.unwrap();
             let usage = Usage { prompt_tokens: prompt, cached_tokens: 1, completion_tokens: 5, seed: 4 };
+            sender.send(Event::Used(Usage { completion_tokens: 1, ..usage })).await.unwrap();
             sender.send(Event::Done(usage)).await.unwrap();
             generations.push(generation);
         }
         let mut merged = Merged::several(generations, 2);
-        let mut choices = Vec::new();
+        let (mut choices, mut produced) = (Vec::new(), 0);
         let usage = loop {
             match merged.next().await.unwrap() {
                 Event::Finished { choice, .. } => choices.push(choice),
+                Event::Used(usage) => {
+                    assert!(usage.completion_tokens > produced, "{usage:?}");
+                    produced = usage.completion_tokens;
+                }
                 Event::Done(usage) => break usage,
                 other => panic!("{other:?}"),
             }

@@ -138,6 +138,7 @@ impl Service {
                 owned_by: "tacit".into(),
                 digest: format!("sha256:{}", hex::encode(identity.digest.as_bytes())),
                 licence: identity.licence.clone(),
+                generates: identity.generates,
                 context_length: identity.context,
             }
         };
@@ -163,26 +164,25 @@ impl Service {
         };
         let id = ExchangeId::generate(now());
         let mut exchange = Exchange::begin(self, id, credential, ask.endpoint, &ask.body);
-        let reply = match self.read(&mut exchange, id, credential, &ask).await {
+        match self.read(&mut exchange, id, credential, &ask).await {
             Ok(Answering { work: Work::Generate { renderer, events, stream: true, padded }, sealer }) => {
                 let headers = sealer.as_ref().map(ResponseSealer::headers).unwrap_or_default();
                 let streaming = Streaming::new(exchange, renderer, events, padded, sealer, place);
                 let body = ReplyBody::Stream(streaming.into_stream());
-                Reply::new(200, "text/event-stream; charset=utf-8", body).with(&headers)
+                Reply::new(200, "text/event-stream; charset=utf-8", body).with(&headers).with_receipt(id)
             }
             Ok(Answering { work: Work::Generate { renderer, events, .. }, sealer }) => {
                 match collect(&mut exchange, renderer, events).await {
-                    Ok(body) => whole(exchange, body, sealer).await,
-                    Err(error) => refused(exchange, &error, InferenceOutcome::Failed).await,
+                    Ok(body) => whole(exchange, id, body, sealer).await,
+                    Err(error) => refused(exchange, id, &error, InferenceOutcome::Failed).await,
                 }
             }
             Ok(Answering { work: Work::Whole { body, usage }, sealer }) => {
                 exchange.uses(usage);
-                whole(exchange, body, sealer).await
+                whole(exchange, id, body, sealer).await
             }
-            Err(error) => refused(exchange, &error, InferenceOutcome::Refused).await,
-        };
-        reply.with_receipt(id)
+            Err(error) => refused(exchange, id, &error, InferenceOutcome::Refused).await,
+        }
     }
 
     async fn read(
@@ -355,6 +355,7 @@ async fn collect(
 ) -> Result<Value, ApiError> {
     loop {
         match events.next().await {
+            Some(Event::Used(usage)) => exchange.uses(usage),
             Some(Event::Done(usage)) => {
                 exchange.uses(usage);
                 let whole = renderer.whole(usage);
@@ -367,26 +368,26 @@ async fn collect(
     }
 }
 
-async fn whole(mut exchange: Exchange, mut body: Value, sealer: Option<ResponseSealer>) -> Reply {
+async fn whole(mut exchange: Exchange, id: ExchangeId, mut body: Value, sealer: Option<ResponseSealer>) -> Reply {
     let mut headers = Vec::new();
     if let Some(sealer) = sealer {
         if let Err(error) = fields::seal(&sealer, &mut body) {
-            return refused(exchange, &error, InferenceOutcome::Failed).await;
+            return refused(exchange, id, &error, InferenceOutcome::Failed).await;
         }
         headers = sealer.headers();
     }
     let bytes = Bytes::from(body.to_string());
     exchange.sends(&bytes);
     match exchange.end(InferenceOutcome::Ok).await {
-        Ok(()) => Reply::new(200, "application/json", ReplyBody::Whole(bytes)).with(&headers),
+        Ok(()) => Reply::new(200, "application/json", ReplyBody::Whole(bytes)).with(&headers).with_receipt(id),
         Err(error) => Reply::error(&error),
     }
 }
 
-async fn refused(mut exchange: Exchange, error: &ApiError, outcome: InferenceOutcome) -> Reply {
+async fn refused(mut exchange: Exchange, id: ExchangeId, error: &ApiError, outcome: InferenceOutcome) -> Reply {
     exchange.sends(&error.to_json());
     match exchange.end(outcome).await {
-        Ok(()) => Reply::error(error),
+        Ok(()) => Reply::error(error).with_receipt(id),
         Err(error) => Reply::error(&error),
     }
 }
@@ -443,11 +444,16 @@ impl Streaming {
         while self.ready.is_empty() {
             self.exchange.as_ref()?;
             let queued = match self.events.next().await {
+                Some(Event::Used(usage)) => {
+                    self.uses(usage);
+                    Ok(())
+                }
                 Some(Event::Done(usage)) => {
+                    self.uses(usage);
                     let last = self.renderer.closing(usage);
                     return match self.queue(last) {
-                        Ok(()) => self.finish(usage, InferenceOutcome::Ok, None).await,
-                        Err(error) => self.finish(usage, InferenceOutcome::Failed, Some(error)).await,
+                        Ok(()) => self.finish(InferenceOutcome::Ok, None).await,
+                        Err(error) => self.finish(InferenceOutcome::Failed, Some(error)).await,
                     };
                 }
                 Some(Event::Failed(error)) => Err(convert::backend_error(&error)),
@@ -458,7 +464,7 @@ impl Streaming {
                 None => Err(convert::backend_error(&InferenceError::Engine(String::new()))),
             };
             if let Err(error) = queued {
-                return self.finish(Usage::default(), InferenceOutcome::Failed, Some(error)).await;
+                return self.finish(InferenceOutcome::Failed, Some(error)).await;
             }
         }
         let bytes = self.ready.pop_front()?;
@@ -468,8 +474,14 @@ impl Streaming {
         Some(bytes)
     }
 
+    fn uses(&mut self, usage: Usage) {
+        if let Some(exchange) = &mut self.exchange {
+            exchange.uses(usage);
+        }
+    }
+
     /// Everything that is left, in one piece, after the receipt over it is kept.
-    async fn finish(&mut self, usage: Usage, outcome: InferenceOutcome, error: Option<ApiError>) -> Option<Bytes> {
+    async fn finish(&mut self, outcome: InferenceOutcome, error: Option<ApiError>) -> Option<Bytes> {
         let mut exchange = self.exchange.take()?;
         let mut rest: Vec<u8> = self.ready.drain(..).flatten().collect();
         if let Some(error) = error {
@@ -477,7 +489,6 @@ impl Streaming {
         } else if self.renderer.ends_with_done() {
             rest.extend(DONE);
         }
-        exchange.uses(usage);
         exchange.sends(&rest);
         match exchange.end(outcome).await {
             Ok(()) => Some(rest.into()),

@@ -110,7 +110,7 @@ impl Renderer for ChatRenderer {
                 };
                 vec![Piece::new(self.chunk(vec![finished], None))]
             }
-            Event::Done(_) | Event::Failed(_) => Vec::new(),
+            Event::Used(_) | Event::Done(_) | Event::Failed(_) => Vec::new(),
         }
     }
 

@@ -100,7 +100,7 @@ impl Renderer for CompletionRenderer {
                 vec![Piece::new(self.piece(last))]
             }
             // Completions have no tools.
-            Event::ToolCall { .. } | Event::Done(_) | Event::Failed(_) => Vec::new(),
+            Event::ToolCall { .. } | Event::Used(_) | Event::Done(_) | Event::Failed(_) => Vec::new(),
         }
     }
 

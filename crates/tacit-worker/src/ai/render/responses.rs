@@ -225,7 +225,7 @@ impl Renderer for ResponseRenderer {
                 self.reason = Some(reason);
                 self.close_items()
             }
-            Event::Done(_) | Event::Failed(_) => Vec::new(),
+            Event::Used(_) | Event::Done(_) | Event::Failed(_) => Vec::new(),
         }
     }
 

@@ -48,6 +48,7 @@ impl Echo {
             return Err(InferenceError::ContextLength { limit: CONTEXT, prompt, needed: prompt + 1 });
         }
         let (sender, generation) = Generation::new(4);
+        let mut usage = Usage { prompt_tokens: prompt, cached_tokens: 0, completion_tokens: 0, seed: seed.unwrap_or(42) };
         let running = Arc::clone(&self.running);
         running.fetch_add(1, Ordering::SeqCst);
         tokio::spawn(async move {
@@ -61,6 +62,8 @@ impl Echo {
                         "break" => Event::Failed(InferenceError::Engine("broken".into())),
                         _ => Event::Text { choice, text: word.clone(), logprobs: Vec::new() },
                     };
+                    usage.completion_tokens += 1;
+                    let _ = sender.send(Event::Used(usage)).await;
                     let failed = matches!(event, Event::Failed(_));
                     if sender.send(event).await.is_err() || failed {
                         break 'all;
@@ -68,12 +71,6 @@ impl Echo {
                 }
                 let _ = sender.send(Event::Finished { choice, reason: FinishReason::Stop }).await;
             }
-            let usage = Usage {
-                prompt_tokens: prompt,
-                cached_tokens: 0,
-                completion_tokens: prompt * choices,
-                seed: seed.unwrap_or(42),
-            };
             let _ = sender.send(Event::Done(usage)).await;
             running.fetch_sub(1, Ordering::SeqCst);
         });

@@ -155,7 +155,11 @@ async fn a_client_that_goes_away_frees_the_model_and_leaves_a_receipt() {
         tokio::time::sleep(Duration::from_millis(20)).await;
     };
     receipt.check_signature(node.node.keyset()).unwrap();
-    assert_eq!(receipt.inference().unwrap().outcome, InferenceOutcome::Cancelled);
+    let inference = receipt.inference().unwrap();
+    assert_eq!((inference.outcome, inference.seed), (InferenceOutcome::Cancelled, Some(42)));
+    // What was used until then is counted.
+    assert_eq!(inference.usage.prompt_tokens, 61);
+    assert!((1..61).contains(&inference.usage.completion_tokens), "{:?}", inference.usage);
     for _ in 0..100 {
         if node.echo.running.load(Ordering::SeqCst) == 0 {
             return;
