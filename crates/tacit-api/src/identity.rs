@@ -32,6 +32,23 @@ pub struct WorkerIdentity {
     pub endpoint: String,
 }
 
+impl WorkerIdentity {
+    /// Whether it runs models: only then does it end TLS for anybody.
+    pub fn runs_models(&self) -> bool {
+        !self.keyset.tls_public_keys.is_empty()
+    }
+}
+
+/// The workers that run models.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AiWorkers {
+    /// Version of this document.
+    pub version: u32,
+    /// Addresses of their receipt keys.
+    pub workers: Vec<Address>,
+}
+
 /// A function as the registry on the home chain describes it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]

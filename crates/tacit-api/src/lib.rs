@@ -15,7 +15,7 @@ pub mod routes;
 
 pub use blobs::{BlobUri, BlobUriError};
 pub use calls::{CallFailure, CallKind, outcome_status};
-pub use identity::{FunctionAnswer, FunctionRecord, WorkerIdentity};
+pub use identity::{AiWorkers, FunctionAnswer, FunctionRecord, WorkerIdentity};
 pub use problem::{Problem, ProblemKind};
 pub use reports::{CallReport, DeployReport, StatusReport};
 pub use routes::{Node, Operation};

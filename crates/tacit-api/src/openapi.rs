@@ -198,6 +198,32 @@ fn text(operation: Operation) -> Text {
             ("application/octet-stream", bytes()),
             &[InvalidRequest, UnknownWorker, NotFound, BadUpstream],
         ),
+        Operation::AiWorkers => get(
+            "The live certified workers that run models. Which models, each says inside the seal.",
+            (json, reference("AiWorkers")),
+            &[],
+        ),
+        Operation::AiAttestation => get(
+            "A worker's attestation report (ACI). Verify it before sealing anything to its key.",
+            (json, json!({"type": "object"})),
+            &[InvalidRequest, UnknownWorker, BadUpstream, WorkerUnreachable, Timeout],
+        ),
+        Operation::AiSealed => Text {
+            summary: "A request to a worker's models, sealed to its key as chunked Oblivious HTTP; inside is one request of the OpenAI interface. Errors of that interface are inside the seal too, and what cannot be opened is answered in its form.",
+            body: Some((headers::SEALED_CHUNKED_REQUEST, bytes())),
+            answer: (headers::SEALED_CHUNKED_RESPONSE, bytes()),
+            problems: &[
+                InvalidRequest,
+                UnknownWorker,
+                TooLarge,
+                UnsupportedMediaType,
+                RateLimited,
+                Overloaded,
+                BadUpstream,
+                WorkerUnreachable,
+                Timeout,
+            ],
+        },
         Operation::Health => get("Whether the process lives.", ("text/plain", plain()), &[]),
         Operation::Ready => get(
             "Whether the node serves.",
@@ -227,6 +253,12 @@ fn parameters(operation: Operation) -> Vec<Value> {
             _ => path("path", json!({"type": "string"}), "The tile, such as `0/x001/234` or `0/000.p/17`."),
         })
         .collect();
+    if operation == Operation::AiAttestation {
+        parameters.push(json!({
+            "name": "nonce", "in": "query", "required": false, "schema": {"type": "string", "pattern": "^[0-9a-f]{64}$"},
+            "description": "What the evidence commits to; without it the report proves no freshness.",
+        }));
+    }
     if matches!(operation, Operation::SealedCall | Operation::PlainCall) && operation.nodes().contains(&Node::Gateway) {
         for place in ["header", "query"] {
             parameters.push(json!({
@@ -298,6 +330,7 @@ fn schemas() -> Value {
         "FunctionAnswer": object(&[
             ("version", integer.clone()), ("function", reference("FunctionRecord")), ("workers", list(reference("WorkerIdentity"))),
         ], &[]),
+        "AiWorkers": object(&[("version", integer.clone()), ("workers", list(b20.clone()))], &[]),
         "Problem": {
             "type": "object",
             "required": ["type", "title", "status", "detail"],
@@ -312,7 +345,7 @@ fn schemas() -> Value {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::identity::{FunctionAnswer, FunctionRecord, WorkerIdentity};
+    use crate::identity::{AiWorkers, FunctionAnswer, FunctionRecord, WorkerIdentity};
     use crate::problem::Problem;
     use tacit_types::eip712::{Certificate, Platform};
     use tacit_types::keyset::{Keyset, PublicKey, TlsKey};
@@ -436,6 +469,7 @@ mod tests {
         check("IndexedSignature", json(&signature));
         check("Keyset", json(&keyset));
         check("FunctionRecord", json(&function));
+        check("AiWorkers", json(&AiWorkers { version: 1, workers: vec![identity.certificate.worker] }));
         check("WorkerIdentity", json(&identity));
         check("FunctionAnswer", json(&FunctionAnswer { version: 1, function, workers: vec![identity] }));
         let problem = Problem::new(ProblemKind::NotFound, "").with_hint("").with_retry_after(1);

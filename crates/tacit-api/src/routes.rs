@@ -36,6 +36,12 @@ pub enum Operation {
     LogCheckpoint,
     /// A tile of a worker's log.
     LogTile,
+    /// The workers that run models.
+    AiWorkers,
+    /// Who a worker is that runs models: its ACI report.
+    AiAttestation,
+    /// A request to a worker's models, sealed as a whole.
+    AiSealed,
     /// Whether the process lives.
     Health,
     /// Whether the node serves.
@@ -62,6 +68,9 @@ impl Operation {
         Self::Receipt,
         Self::LogCheckpoint,
         Self::LogTile,
+        Self::AiWorkers,
+        Self::AiAttestation,
+        Self::AiSealed,
         Self::Health,
         Self::Ready,
         Self::Metrics,
@@ -82,6 +91,7 @@ impl Operation {
             | Self::PutBlob
             | Self::GetBlob
             | Self::Workers
+            | Self::AiWorkers
             | Self::OpenApi
             | Self::Index => &[Node::Gateway],
             Self::Identity => &[Node::Worker],
@@ -90,6 +100,8 @@ impl Operation {
             | Self::Receipt
             | Self::LogCheckpoint
             | Self::LogTile
+            | Self::AiAttestation
+            | Self::AiSealed
             | Self::Health
             | Self::Ready
             | Self::Metrics => &[Node::Gateway, Node::Worker],
@@ -100,7 +112,7 @@ impl Operation {
     pub const fn method(self) -> Method {
         match self {
             Self::PutBlob => Method::PUT,
-            Self::SealedCall | Self::PlainCall => Method::POST,
+            Self::SealedCall | Self::PlainCall | Self::AiSealed => Method::POST,
             _ => Method::GET,
         }
     }
@@ -117,6 +129,9 @@ impl Operation {
             Self::Receipt => "/v1/receipts/{call}",
             Self::LogCheckpoint => "/log/{worker}/checkpoint",
             Self::LogTile => "/log/{worker}/tile/{*path}",
+            Self::AiWorkers => "/ai",
+            Self::AiAttestation => "/ai/{worker}/v1/aci/attestation",
+            Self::AiSealed => "/ai/{worker}/v1/sealed",
             Self::Health => "/healthz",
             Self::Ready => "/readyz",
             Self::Metrics => "/metrics",
@@ -139,6 +154,9 @@ impl Operation {
             Self::Receipt => "readReceipt",
             Self::LogCheckpoint => "readCheckpoint",
             Self::LogTile => "readTile",
+            Self::AiWorkers => "readAiWorkers",
+            Self::AiAttestation => "readAiAttestation",
+            Self::AiSealed => "askSealed",
             Self::Health => "isAlive",
             Self::Ready => "isReady",
             Self::Metrics => "readMetrics",

@@ -40,6 +40,41 @@ declare module "tacit" {
     get(name: string): string | undefined;
   };
 
+  /** A request in the form of the OpenAI interface, without `stream`; `model` is one that the manifest allows. */
+  export interface ModelRequest {
+    model: string;
+    [parameter: string]: unknown;
+  }
+
+  /** An answer in that form, and its ACI receipt, which `tacit verify` reads. */
+  export interface ModelAnswer {
+    model: string;
+    receipt: object | null;
+    [member: string]: any;
+  }
+
+  export interface Tensor {
+    data: Float32Array | Float64Array | Int8Array | Int16Array | Int32Array | BigInt64Array | Uint8Array | Uint16Array | Uint32Array | BigUint64Array;
+    /** Length of each axis; one axis as long as the data without it. */
+    shape?: number[];
+    /** What the array's class says, but for booleans, which are a Uint8Array of 0 and 1. */
+    type?: "float32" | "float64" | "int8" | "int16" | "int32" | "int64" | "uint8" | "uint16" | "uint32" | "uint64" | "boolean";
+  }
+
+  type ModelOptions = { signal?: AbortSignal };
+
+  /**
+   * Models that run on the function's own worker, inside the same protected machine. Each answer is an effect of the call, which
+   * names the model's digest. A request that the model refuses throws a `ModelError` with the interface's `code` and `status`.
+   */
+  export const model: {
+    chat(request: ModelRequest & { messages: object[] }, options?: ModelOptions): Promise<ModelAnswer>;
+    complete(request: ModelRequest & { prompt: string | string[] }, options?: ModelOptions): Promise<ModelAnswer>;
+    embed(request: ModelRequest & { input: string | string[] }, options?: ModelOptions): Promise<ModelAnswer>;
+    /** Runs an ONNX model; also in a deterministic method. */
+    run(name: string, inputs: Record<string, Tensor>): Promise<Record<string, Required<Tensor>>>;
+  };
+
   export const request: {
     readonly caller: string | null;
     readonly callId: string;

@@ -12,6 +12,9 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 /// Longest that a worker may take: the longest deadline and some grace.
 const CALL_TIMEOUT: Duration = Duration::from_secs(limits::MAX_DEADLINE.as_secs() + 30);
 
+/// Longest that an answer of a model may take.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(3_600);
+
 /// Header fields that go on to a worker. Nothing else that a client sends does.
 const REQUEST_HEADERS: &[&str] = &[
     "content-type",
@@ -89,6 +92,20 @@ impl Upstream {
             if let Some(value) = from.get(*name) {
                 request = request.header(*name, value);
             }
+        }
+        request.send().await.map_err(|error| classify(&error))
+    }
+
+    /// Posts a request to a model, whose answer may come piece by piece for long.
+    pub(crate) async fn ask(
+        &self,
+        url: &str,
+        from: &HeaderMap,
+        body: Bytes,
+    ) -> Result<reqwest::Response, ForwardError> {
+        let mut request = self.client.post(url).timeout(ANSWER_TIMEOUT).body(body);
+        if let Some(kind) = from.get(header::CONTENT_TYPE) {
+            request = request.header(header::CONTENT_TYPE, kind);
         }
         request.send().await.map_err(|error| classify(&error))
     }

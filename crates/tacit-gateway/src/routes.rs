@@ -8,7 +8,7 @@ use std::{
 
 use axum::{
     Router,
-    extract::{Path, Query, Request, State},
+    extract::{Path, Query, RawQuery, Request, State},
     middleware::{self, Next},
     response::{IntoResponse, Response},
     routing::{MethodFilter, MethodRouter, on},
@@ -17,7 +17,7 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 use serde::Deserialize;
-use tacit_api::{FunctionAnswer, Node, Operation, Problem, ProblemKind, calls, headers, identity, limits, openapi};
+use tacit_api::{AiWorkers, FunctionAnswer, Node, Operation, Problem, ProblemKind, calls, headers, identity, limits, openapi};
 use tacit_ledger::Ledger;
 use tacit_receipt::TileId;
 use tacit_types::{Address, CallId, ClusterId, Digest, FunctionId};
@@ -35,6 +35,10 @@ use crate::{
 
 /// Longest that a request's body may take to arrive.
 const BODY_TIMEOUT: Duration = Duration::from_secs(60);
+/// Bytes of an attestation report, of a sealed request to a model, and of its answer.
+const MAX_REPORT: usize = 2 << 20;
+const MAX_AI_REQUEST: usize = tacit_api::openai::MAX_REQUEST + (256 << 10);
+const MAX_AI_RESPONSE: usize = 64 << 20;
 const LOOKUP_TIMEOUT: Duration = Duration::from_secs(10);
 /// Unit in which the memory for bodies is counted.
 const BODY_UNIT: usize = 64 << 10;
@@ -108,6 +112,9 @@ fn handler(operation: Operation) -> MethodRouter<Arc<App>> {
         Operation::Receipt => on(filter, receipt),
         Operation::LogCheckpoint => on(filter, log_checkpoint),
         Operation::LogTile => on(filter, log_tile),
+        Operation::AiWorkers => on(filter, ai_workers),
+        Operation::AiAttestation => on(filter, ai_attestation),
+        Operation::AiSealed => on(filter, ai_sealed),
         Operation::Health => on(filter, || async { "alive\n" }),
         Operation::Ready => on(filter, ready),
         Operation::Metrics => on(filter, metrics),
@@ -389,6 +396,58 @@ async fn log_object(app: &App, worker: &str, object: &str) -> Result<Response, P
         .await
         .map_err(ForwardError::problem)?;
     Ok(pass_on(response, limits::MAX_LOG_OBJECT))
+}
+
+async fn ai_workers(State(app): Shared) -> Response {
+    let live = app.directory.live().into_iter();
+    let workers = live.filter(|worker| worker.identity.runs_models()).map(|worker| worker.address());
+    let answer = AiWorkers { version: identity::VERSION, workers: workers.take(limits::MAX_WORKERS).collect() };
+    ([(header::CACHE_CONTROL, "no-store")], axum::Json(answer)).into_response()
+}
+
+async fn ai_attestation(
+    State(app): Shared,
+    Path(worker): Path<String>,
+    RawQuery(query): RawQuery,
+) -> Result<Response, Problem> {
+    let worker = ai_worker(&app, &worker)?;
+    let nonce = query.as_deref().unwrap_or_default();
+    let is_nonce = |digits: &str| digits.len() == 64 && digits.bytes().all(|byte| byte.is_ascii_hexdigit());
+    if !nonce.is_empty() && !nonce.strip_prefix("nonce=").is_some_and(is_nonce) {
+        return Err(Problem::new(ProblemKind::InvalidRequest, "a nonce is 64 hex digits"));
+    }
+    let url = format!("{}/ai/{}/v1/aci/attestation?{nonce}", worker.endpoint, worker.address());
+    let response = app.upstream.get(&url, LOOKUP_TIMEOUT).await.map_err(ForwardError::problem)?;
+    Ok(pass_on(response, MAX_REPORT))
+}
+
+/// Passes a sealed request on to the worker that it is sealed to, and the sealed answer back as it is made.
+async fn ai_sealed(State(app): Shared, Path(worker): Path<String>, request: Request) -> Result<Response, Problem> {
+    let worker = ai_worker(&app, &worker)?;
+    let media_type = request.headers().get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
+    if !matches!(media_type, Some(headers::SEALED_REQUEST | headers::SEALED_CHUNKED_REQUEST)) {
+        let detail = format!("a sealed request has the media type {}", headers::SEALED_CHUNKED_REQUEST);
+        return Err(Problem::new(ProblemKind::UnsupportedMediaType, detail)
+            .with_hint("nothing goes through a gateway in the clear; `tacit proxy` seals for a client that cannot"));
+    }
+    let fields = request.headers().clone();
+    let (body, _memory) = read_body(&app, request, MAX_AI_REQUEST).await?;
+    let url = format!("{}/ai/{}/v1/sealed", worker.endpoint, worker.address());
+    let response = app.upstream.ask(&url, &fields, body).await.map_err(|error| {
+        if error == ForwardError::NotReached {
+            app.directory.lost(worker.address());
+        }
+        error.problem()
+    })?;
+    Ok(pass_on(response, MAX_AI_RESPONSE))
+}
+
+fn ai_worker(app: &App, address: &str) -> Result<Arc<Worker>, Problem> {
+    let address: Address = parse(address, "a worker's address is 0x and 40 hex digits")?;
+    let worker = app.directory.worker(address).filter(|worker| worker.identity.runs_models());
+    worker.ok_or_else(|| {
+        Problem::new(ProblemKind::UnknownWorker, address.to_string()).with_hint("/ai lists the workers that run models")
+    })
 }
 
 async fn ready(State(app): Shared) -> Result<&'static str, Problem> {

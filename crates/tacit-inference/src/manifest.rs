@@ -1,6 +1,7 @@
 //! What a model is: the digests of its files and what they are for, so that one digest names all of it.
 
 use serde::{Deserialize, Serialize};
+pub use tacit_types::manifest::is_model_name;
 use tacit_types::{
     Digest,
     formats::sha256,
@@ -186,14 +187,6 @@ impl ModelManifest {
         }
         Ok(())
     }
-}
-
-/// Whether a text may name a model: 1 to 63 of the characters a-z, 0-9, '.', '_' and '-', beginning with a letter or digit.
-pub fn is_model_name(name: &str) -> bool {
-    let is_plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
-    (1..=63).contains(&name.len())
-        && name.bytes().all(|byte| is_plain(byte) || b"._-".contains(&byte))
-        && name.bytes().next().is_some_and(is_plain)
 }
 
 #[cfg(test)]

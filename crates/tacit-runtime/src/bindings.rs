@@ -34,6 +34,7 @@ pub(crate) mod function {
             "tacit:function/chain": super::engine::tacit::function::chain,
             "tacit:function/state": super::engine::tacit::function::state,
             "tacit:function/secrets": super::engine::tacit::function::secrets,
+            "tacit:function/model": super::engine::tacit::function::model,
             "tacit:function/http": super::engine::tacit::function::http,
             "tacit:function/log": super::engine::tacit::function::log,
             "tacit:function/clock": super::engine::tacit::function::clock,

@@ -3,10 +3,12 @@
 use std::fmt;
 
 use bytes::Bytes;
+use sha2::{Digest as _, Sha256};
 use tacit_types::chain::Publication;
 use tacit_types::eip712::Outcome;
 use tacit_types::manifest::{Body, MethodKind};
 
+use crate::host::Tensor;
 use crate::limits::{Limit, Limits};
 
 /// One call of one method.
@@ -191,19 +193,51 @@ impl fmt::Debug for Write {
     }
 }
 
-/// One exchange with the world outside.
+/// One exchange with what is outside the sandbox.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Effect {
-    /// HTTP method.
-    pub method: String,
-    /// SHA-256 of the URL as it was asked for.
-    pub url: [u8; 32],
-    /// HTTP status; zero when nobody answered.
-    pub status: u16,
-    /// SHA-256 of the response body; of nothing when nobody answered.
-    pub response: [u8; 32],
-    /// SHA-256 of the server's public key (SubjectPublicKeyInfo); zero when nobody answered.
-    pub server_key: [u8; 32],
+pub enum Effect {
+    /// An HTTP exchange.
+    Fetch {
+        /// HTTP method.
+        method: String,
+        /// SHA-256 of the URL as it was asked for.
+        url: [u8; 32],
+        /// HTTP status; zero when nobody answered.
+        status: u16,
+        /// SHA-256 of the response body; of nothing when nobody answered.
+        response: [u8; 32],
+        /// SHA-256 of the server's public key (SubjectPublicKeyInfo); zero when nobody answered.
+        server_key: [u8; 32],
+    },
+    /// A model's answer.
+    Inference {
+        /// SHA-256 of the answer's ACI receipt; of a run of an ONNX model, which has none, [`run_digest`].
+        receipt: [u8; 32],
+        /// SHA-256 of the model's manifest.
+        model: [u8; 32],
+    },
+}
+
+/// What stands for a run of an ONNX model among the effects of a call: SHA-256 of `tacit/run/1` and the SHA-256 of the inputs' and
+/// of the outputs' canonical form. That is for each tensor its name, a zero byte, the element's name, a zero byte, the number of
+/// axes and each axis' length as four bytes, the data's length as eight bytes, big-endian, and the data.
+pub fn run_digest(inputs: &[Tensor], outputs: &[Tensor]) -> [u8; 32] {
+    let mut hash = Sha256::new_with_prefix("tacit/run/1");
+    for tensors in [inputs, outputs] {
+        let mut part = Sha256::new();
+        for tensor in tensors {
+            part.update(&tensor.name);
+            part.update([0]);
+            part.update(tensor.element.name());
+            part.update([0]);
+            part.update((tensor.shape.len() as u32).to_be_bytes());
+            tensor.shape.iter().for_each(|axis| part.update(axis.to_be_bytes()));
+            part.update((tensor.data.len() as u64).to_be_bytes());
+            part.update(&tensor.data);
+        }
+        hash.update(part.finalize());
+    }
+    hash.finalize().into()
 }
 
 /// What a call leaves behind.

@@ -318,13 +318,16 @@ fn wasmtime_config(concurrency: u32) -> Config {
 }
 
 fn link(linker: &mut Linker<Sandbox>) -> wasmtime::Result<()> {
-    use crate::bindings::engine::tacit::function::{chain, clock, http, log, request, secrets, state, types};
+    use crate::bindings::engine::tacit::function::{
+        chain, clock, http, log, model, request, secrets, state, types,
+    };
     use crate::bindings::function::tacit::function::random;
     types::add_to_linker::<_, HasSelf<Sandbox>>(linker, |sandbox| sandbox)?;
     state::add_to_linker::<_, HasSelf<Sandbox>>(linker, |sandbox| sandbox)?;
     chain::add_to_linker::<_, HasSelf<Sandbox>>(linker, |sandbox| sandbox)?;
     secrets::add_to_linker::<_, HasSelf<Sandbox>>(linker, |sandbox| sandbox)?;
     http::add_to_linker::<_, HasSelf<Sandbox>>(linker, |sandbox| sandbox)?;
+    model::add_to_linker::<_, HasSelf<Sandbox>>(linker, |sandbox| sandbox)?;
     log::add_to_linker::<_, HasSelf<Sandbox>>(linker, |sandbox| sandbox)?;
     clock::add_to_linker::<_, HasSelf<Sandbox>>(linker, |sandbox| sandbox)?;
     request::add_to_linker::<_, HasSelf<Sandbox>>(linker, |sandbox| sandbox)?;

@@ -80,6 +80,112 @@ impl fmt::Debug for FetchResponse {
     }
 }
 
+/// What a model does for a function.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ModelTask {
+    /// Continues a conversation.
+    Chat,
+    /// Continues a text.
+    Complete,
+    /// Embeds texts.
+    Embed,
+}
+
+/// What a model answered, in the OpenAI interface's form.
+#[derive(Clone, PartialEq, Eq)]
+pub struct ModelAnswer {
+    /// HTTP status.
+    pub status: u16,
+    /// JSON.
+    pub body: Bytes,
+    /// The answer's ACI receipt, as canonical JSON; none where not even a refusal could be recorded.
+    pub receipt: Option<Bytes>,
+    /// SHA-256 of the model's manifest, if a model began to work.
+    pub model: Option<[u8; 32]>,
+}
+
+impl fmt::Debug for ModelAnswer {
+    /// Only the status and the length of the body.
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "ModelAnswer({}, {} bytes)", self.status, self.body.len())
+    }
+}
+
+/// What the elements of a tensor are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Element {
+    /// IEEE 754, four bytes.
+    Float32,
+    /// IEEE 754, eight bytes.
+    Float64,
+    /// Signed, one byte.
+    Int8,
+    /// Signed, two bytes.
+    Int16,
+    /// Signed, four bytes.
+    Int32,
+    /// Signed, eight bytes.
+    Int64,
+    /// Unsigned, one byte.
+    Uint8,
+    /// Unsigned, two bytes.
+    Uint16,
+    /// Unsigned, four bytes.
+    Uint32,
+    /// Unsigned, eight bytes.
+    Uint64,
+    /// One byte, zero or one.
+    Boolean,
+}
+
+impl Element {
+    /// Its name, as in the interface of functions.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Float32 => "float32",
+            Self::Float64 => "float64",
+            Self::Int8 => "int8",
+            Self::Int16 => "int16",
+            Self::Int32 => "int32",
+            Self::Int64 => "int64",
+            Self::Uint8 => "uint8",
+            Self::Uint16 => "uint16",
+            Self::Uint32 => "uint32",
+            Self::Uint64 => "uint64",
+            Self::Boolean => "boolean",
+        }
+    }
+}
+
+/// A named tensor.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Tensor {
+    /// Name of the model's input or output.
+    pub name: String,
+    /// What its elements are.
+    pub element: Element,
+    /// Length of each axis.
+    pub shape: Vec<u32>,
+    /// The elements in order of the last axis, little-endian.
+    pub data: Bytes,
+}
+
+impl fmt::Debug for Tensor {
+    /// Only its form.
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "Tensor({}: {:?} {:?})", self.name, self.element, self.shape)
+    }
+}
+
+/// What an ONNX model made of its inputs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ModelRun {
+    /// All outputs of the model.
+    pub outputs: Vec<Tensor>,
+    /// SHA-256 of the model's manifest.
+    pub model: [u8; 32],
+}
+
 /// A contract that a function may publish to, and how far its publications there have come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Destination {
@@ -111,6 +217,18 @@ pub trait Host: Send + Sync + 'static {
 
     /// One exchange with the outside world; dropped when the call ends first. See [`crate::egress`].
     async fn fetch(&self, request: FetchRequest) -> Result<FetchResponse, HostError>;
+
+    /// An answer of a model to a request in the OpenAI interface's JSON; dropped when the call ends first.
+    async fn model(&self, task: ModelTask, request: Bytes) -> Result<ModelAnswer, HostError> {
+        let _ = (task, request);
+        Err(HostError::Denied("this worker runs no models".into()))
+    }
+
+    /// Runs an ONNX model.
+    async fn run_model(&self, model: &str, inputs: Vec<Tensor>) -> Result<ModelRun, HostError> {
+        let _ = (model, inputs);
+        Err(HostError::Denied("this worker runs no models".into()))
+    }
 
     /// The contract that a publication goes to, if the function may publish there.
     async fn destination(&self, chain: &str, contract: &str, topic: &str) -> Result<Destination, HostError> {

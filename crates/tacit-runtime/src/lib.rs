@@ -8,6 +8,7 @@ pub mod call;
 pub mod egress;
 pub mod engine;
 mod error;
+mod exchanges;
 pub mod host;
 mod image;
 pub mod limits;
@@ -18,10 +19,14 @@ pub mod typescript;
 mod wasi;
 
 pub use cache::CompiledCache;
-pub use call::{Call, CallOutcome, Clock, Effect, Failure, LogEntry, LogLevel, Output, RequestInfo, Write};
+pub use call::{
+    Call, CallOutcome, Clock, Effect, Failure, LogEntry, LogLevel, Output, RequestInfo, Write, run_digest,
+};
 pub use egress::{AllowList, Egress, EgressError, EgressLimits, Network};
 pub use engine::{Engine, EngineConfig, Program};
 pub use error::RuntimeError;
-pub use host::{Destination, FetchRequest, FetchResponse, Host, HostError, Redirect};
+pub use host::{
+    Destination, Element, FetchRequest, FetchResponse, Host, HostError, ModelAnswer, ModelRun, ModelTask, Redirect, Tensor,
+};
 pub use image::digest as image_digest;
 pub use limits::{Limit, Limits};

@@ -1,11 +1,6 @@
 //! What one sandbox holds on the host's side, and the world's imports over it.
 
-use std::collections::BTreeMap;
-use std::future::poll_fn;
-use std::pin::Pin;
 use std::sync::Arc;
-use std::task::Poll;
-use std::time::Duration;
 
 use bytes::Bytes;
 use chacha20::ChaCha20Rng;
@@ -13,13 +8,13 @@ use chacha20::rand_core::{Rng as _, SeedableRng as _};
 use sha2::{Digest as _, Sha256};
 use tacit_types::chain::{MAX_PUBLICATION_DATA, MAX_TOPIC, Publication};
 use tacit_types::manifest::MethodKind;
-use tokio::task::JoinHandle;
 use wasmtime::ResourceLimiter;
 
-use crate::bindings::engine::tacit::function::{chain, clock, http, log, request, secrets, state, types};
+use crate::bindings::engine::tacit::function::{chain, clock, log, request, secrets, state, types};
 use crate::bindings::function::tacit::function::random;
-use crate::call::{Call, Clock, Effect, LogEntry, LogLevel, RequestInfo, Write};
-use crate::host::{FetchRequest, FetchResponse, Host, HostError, Redirect};
+use crate::call::{Call, Clock, LogEntry, LogLevel, RequestInfo, Write};
+use crate::exchanges::Exchanges;
+use crate::host::{Host, HostError};
 use crate::limits::{Limit, Limits};
 use crate::overlay::Overlay;
 
@@ -45,11 +40,11 @@ pub(crate) enum Phase {
 
 /// The host's side of one sandbox.
 pub(crate) struct Sandbox {
-    host: Arc<dyn Host>,
+    pub host: Arc<dyn Host>,
     pub limits: Limits,
     pub phase: Phase,
     kind: MethodKind,
-    clock: Clock,
+    pub clock: Clock,
     info: RequestInfo,
     random: ChaCha20Rng,
     pub host_calls: u64,
@@ -58,9 +53,7 @@ pub(crate) struct Sandbox {
     /// What was printed to standard output and error since the last end of line.
     printed: [Vec<u8>; 2],
     overlay: Overlay,
-    exchanges: BTreeMap<u32, Exchange>,
-    next_exchange: u32,
-    effects: BTreeMap<u32, Effect>,
+    pub exchanges: Exchanges,
     publications: Vec<Publication>,
     /// The most linear memory so far, and the memory that instances began with.
     pub memory: usize,
@@ -69,18 +62,9 @@ pub(crate) struct Sandbox {
 /// What a sandbox leaves.
 pub(crate) struct Left {
     pub logs: Vec<LogEntry>,
-    pub effects: Vec<Effect>,
+    pub effects: Vec<crate::call::Effect>,
     pub writes: Vec<Write>,
     pub publications: Vec<Publication>,
-}
-
-/// An exchange that runs; it ends with its handle.
-struct Exchange(JoinHandle<Result<FetchResponse, HostError>>);
-
-impl Drop for Exchange {
-    fn drop(&mut self) {
-        self.0.abort();
-    }
 }
 
 impl Sandbox {
@@ -101,9 +85,7 @@ impl Sandbox {
             logged: 0,
             printed: Default::default(),
             overlay: Overlay::default(),
-            exchanges: BTreeMap::new(),
-            next_exchange: 0,
-            effects: BTreeMap::new(),
+            exchanges: Exchanges::default(),
             publications: Vec::new(),
             memory: 0,
         }
@@ -113,7 +95,7 @@ impl Sandbox {
     pub fn finish(self) -> Left {
         Left {
             logs: self.logs,
-            effects: self.effects.into_values().collect(),
+            effects: self.exchanges.into_effects(),
             writes: self.overlay.into_writes(),
             publications: self.publications,
         }
@@ -171,7 +153,7 @@ impl Sandbox {
     }
 
     /// Refuses powers to a module that is only being loaded.
-    fn entered(&self, what: &str) -> Result<(), types::HostError> {
+    pub fn entered(&self, what: &str) -> Result<(), types::HostError> {
         match self.phase {
             Phase::Entered => Ok(()),
             Phase::Loading => Err(types::HostError::Denied(format!(
@@ -212,27 +194,6 @@ impl Sandbox {
     fn put(&mut self, key: String, value: Option<Bytes>) -> wasmtime::Result<()> {
         self.overlay.put(key, value);
         if self.overlay.written() > self.limits.state_bytes { Err(Limit::StateBytes.into()) } else { Ok(()) }
-    }
-
-    /// Notes what an exchange brought, and puts it into the guest's words.
-    fn received(
-        &mut self,
-        id: u32,
-        result: Result<Result<FetchResponse, HostError>, tokio::task::JoinError>,
-    ) -> Result<http::Response, types::HostError> {
-        let response = result.map_err(|_| types::HostError::Unavailable("the exchange was cut off".into()))??;
-        if let Some(effect) = self.effects.get_mut(&id) {
-            effect.status = response.status;
-            effect.response = Sha256::digest(&response.body).into();
-            effect.server_key = response.server_key;
-        }
-        Ok(http::Response {
-            status: response.status,
-            headers: response.headers,
-            body: response.body.into(),
-            url: response.url,
-            redirected: response.redirected,
-        })
     }
 
     fn savepoint(
@@ -371,88 +332,6 @@ impl secrets::Host for Sandbox {
         }
         let secret = self.host.secret(&name).await;
         Ok(secret.map(|secret| secret.map(|secret| secret.as_str().to_owned())).map_err(Into::into))
-    }
-}
-
-impl http::Host for Sandbox {
-    async fn start_fetch(&mut self, request: http::Request) -> wasmtime::Result<Result<u32, types::HostError>> {
-        self.counted()?;
-        if let Err(error) = self.entered("fetch") {
-            return Ok(Err(error));
-        }
-        if matches!(self.clock, Clock::Fixed(_)) {
-            return Ok(Err(types::HostError::Denied("a deterministic method has no network".into())));
-        }
-        if self.exchanges.len() >= self.limits.open_fetches as usize {
-            return Err(Limit::OpenFetches.into());
-        }
-        let id = self.next_exchange;
-        self.next_exchange += 1;
-        let nothing: [u8; 32] = Sha256::digest(b"").into();
-        let effect = Effect {
-            method: request.method.clone(),
-            url: Sha256::digest(&request.url).into(),
-            status: 0,
-            response: nothing,
-            server_key: [0; 32],
-        };
-        self.effects.insert(id, effect);
-        let request = FetchRequest {
-            method: request.method,
-            url: request.url,
-            headers: request.headers,
-            body: request.body.map(Bytes::from),
-            redirect: match request.redirect {
-                http::Redirect::Follow => Redirect::Follow,
-                http::Redirect::Error => Redirect::Error,
-                http::Redirect::Manual => Redirect::Manual,
-            },
-        };
-        let host = Arc::clone(&self.host);
-        self.exchanges.insert(id, Exchange(tokio::spawn(async move { host.fetch(request).await })));
-        Ok(Ok(id))
-    }
-
-    async fn wait_any(
-        &mut self,
-        ids: Vec<u32>,
-        deadline: Option<u64>,
-    ) -> wasmtime::Result<Option<(u32, Result<http::Response, types::HostError>)>> {
-        self.counted()?;
-        if let Clock::Fixed(now) = &mut self.clock {
-            // Nobody is outside: the deadline is the only thing that can come.
-            if let Some(deadline) = deadline {
-                *now = deadline.max(*now);
-            }
-            return Ok(None);
-        }
-        let until = deadline.map(|deadline| Duration::from_micros(deadline.saturating_sub(self.time())));
-        if until.is_none() && !ids.iter().any(|id| self.exchanges.contains_key(id)) {
-            return Ok(None);
-        }
-        let exchanges = &mut self.exchanges;
-        let done = poll_fn(|context| {
-            for id in &ids {
-                if let Some(exchange) = exchanges.get_mut(id)
-                    && let Poll::Ready(result) = Pin::new(&mut exchange.0).poll(context)
-                {
-                    exchanges.remove(id);
-                    return Poll::Ready((*id, result));
-                }
-            }
-            Poll::Pending
-        });
-        let done = match until {
-            Some(until) => tokio::time::timeout(until, done).await.ok(),
-            None => Some(done.await),
-        };
-        Ok(done.map(|(id, result)| (id, self.received(id, result))))
-    }
-
-    fn cancel(&mut self, id: u32) -> wasmtime::Result<()> {
-        self.counted()?;
-        self.exchanges.remove(&id);
-        Ok(())
     }
 }
 

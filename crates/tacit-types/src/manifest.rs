@@ -72,6 +72,9 @@ pub struct Manifest {
     /// Contracts that it may publish to. Left out of the canonical form when empty: no entry never means more than none.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub publish: Vec<Publish>,
+    /// Models that it may ask. Left out of the canonical form when empty, as `publish` is.
+    #[serde(default, skip_serializing_if = "Models::is_empty")]
+    pub models: Models,
     /// How it may change.
     #[serde(default)]
     pub upgrade: Upgrade,
@@ -280,6 +283,20 @@ pub struct Publish {
     pub contract: Consumer,
 }
 
+/// `[models]`: models of the function's own worker that it may ask.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Models {
+    /// Their names.
+    pub allow: BTreeSet<String>,
+}
+
+impl Models {
+    fn is_empty(&self) -> bool {
+        self.allow.is_empty()
+    }
+}
+
 /// Names that manifests and code may give the home chain, besides the network's own name.
 const HOME_CHAIN: [&str; 2] = ["local", "home"];
 
@@ -460,6 +477,9 @@ impl Manifest {
         if self.publish.len() > 64 || !self.publish.iter().all(|publish| is_chain_name(&publish.chain)) {
             return refuse("publish", "at most 64, each with a chain's name: 1 to 63 of the characters a-z, 0-9 and -");
         }
+        if self.models.allow.len() > 64 || !self.models.allow.iter().all(|name| is_model_name(name)) {
+            return refuse("models.allow", "at most 64 names of models: 1 to 63 of the characters a-z, 0-9, ., _ and -");
+        }
         if self.upgrade.delay > 366 * 86_400 || self.retention.logs > 3_660 * 86_400 {
             return refuse("upgrade.delay", "at most 366 days (and retention.logs at most ten years)");
         }
@@ -481,6 +501,14 @@ impl Consumer {
 fn is_chain_name(name: &str) -> bool {
     let plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
     (1..=63).contains(&name.len()) && name.bytes().all(plain)
+}
+
+/// Whether a text may name a model: 1 to 63 of the characters a-z, 0-9, '.', '_' and '-', beginning with a letter or digit.
+pub fn is_model_name(name: &str) -> bool {
+    let is_plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
+    (1..=63).contains(&name.len())
+        && name.bytes().all(|byte| is_plain(byte) || b"._-".contains(&byte))
+        && name.bytes().next().is_some_and(is_plain)
 }
 
 fn is_identifier(name: &str) -> bool {
@@ -603,6 +631,8 @@ mod tests {
             [[publish]]
             chain = "local"
             contract = "any"
+            [models]
+            allow = ["smollm2-135m-instruct"]
             [upgrade]
             delay = "1d"
             [retention]

@@ -311,7 +311,7 @@ impl Serial {
     ) -> Result<Result<Ran, Problem>, Problem> {
         let view = View::Overlay(Arc::new(round.batch.overlay()));
         let (context, version) = (Arc::clone(&self.context), Arc::clone(&self.held.version));
-        let host = Arc::new(FunctionHost::new(view, Arc::clone(&version), &context));
+        let host = Arc::new(FunctionHost::new(admitted.request.function, view, Arc::clone(&version), &context));
         let admitted = admitted.clone();
         let run = async move { execute(&context, &version, &admitted, time, host).await };
         let mut run = std::pin::pin!(run);

@@ -5,6 +5,8 @@ use std::{net::SocketAddr, path::PathBuf};
 use serde::{Deserialize, Serialize};
 use tacit_peer::Endpoints;
 
+use crate::ai::AiConfig;
+
 /// The configuration file of a worker. Relative paths are taken from the folder in which the process runs.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -30,6 +32,9 @@ pub struct WorkerConfig {
     /// The machine's GPUs, where it shows any.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub gpus: Option<Gpus>,
+    /// The models that it offers to people and to functions.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ai: Option<AiConfig>,
     /// Where modules and manifests are fetched; the deployment's gateways without it.
     #[serde(default)]
     pub gateways: Vec<String>,

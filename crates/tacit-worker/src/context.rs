@@ -9,7 +9,7 @@ use tacit_store::Reminders;
 use tacit_types::{ClusterId, deployment::Deployment};
 
 use crate::{
-    acknowledger::Acknowledger, certificates::Certificates, code::Loader, config::WorkerLimits, confirmer::Confirmer,
+    ai, acknowledger::Acknowledger, certificates::Certificates, code::Loader, config::WorkerLimits, confirmer::Confirmer,
     gatekeepers::Gatekeepers, keys::Keys, metrics::Metrics, receipts::Receipts, transparency::TransparencyLog,
 };
 
@@ -27,6 +27,8 @@ pub(crate) struct Context {
     pub engine: Engine,
     pub network: Arc<Network>,
     pub loader: Loader,
+    /// Answers for functions, where this worker runs models.
+    pub models: Option<Arc<ai::Service>>,
     /// Which functions have publications that wait.
     pub reminders: Reminders,
     /// Where state logs are.

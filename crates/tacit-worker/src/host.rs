@@ -5,16 +5,18 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use bytes::Bytes;
 use tacit_runtime::{
-    Destination, FetchRequest, FetchResponse, Host, HostError,
+    Destination, FetchRequest, FetchResponse, Host, HostError, ModelAnswer, ModelRun, ModelTask, Tensor,
     egress::{AllowList, Egress, EgressLimits},
 };
 use tacit_store::{Key, Overlay, Snapshot, Space};
-use tacit_types::manifest::Manifest;
+use tacit_types::{FunctionId, manifest::Manifest};
 use zeroize::Zeroizing;
 
 use crate::{
+    ai,
     code::Version,
     context::Context,
+    models,
     publications::{self, HomeChain},
     time::now_micros,
 };
@@ -46,6 +48,8 @@ impl View {
 
 /// The powers of one call.
 pub(crate) struct FunctionHost {
+    function: FunctionId,
+    models: Option<Arc<ai::Service>>,
     view: View,
     version: Arc<Version>,
     egress: Egress,
@@ -53,12 +57,12 @@ pub(crate) struct FunctionHost {
 }
 
 impl FunctionHost {
-    pub fn new(view: View, version: Arc<Version>, context: &Context) -> Self {
+    pub fn new(function: FunctionId, view: View, version: Arc<Version>, context: &Context) -> Self {
         let allowed = AllowList::new(&version.code.manifest.egress.allow);
         let egress = Egress::new(allowed, EgressLimits::default(), Arc::clone(&context.network));
         let genesis = &context.deployment.genesis;
         let home = HomeChain { network: genesis.network.clone(), chain_id: genesis.chain_id };
-        Self { view, version, egress, home }
+        Self { function, models: context.models.clone(), view, version, egress, home }
     }
 
     fn manifest(&self) -> &Manifest {
@@ -94,6 +98,14 @@ impl Host for FunctionHost {
 
     async fn fetch(&self, request: FetchRequest) -> Result<FetchResponse, HostError> {
         self.egress.fetch(request).await.map_err(HostError::from)
+    }
+
+    async fn model(&self, task: ModelTask, request: Bytes) -> Result<ModelAnswer, HostError> {
+        models::answer(self.models.as_ref(), self.manifest(), self.function, task, request).await
+    }
+
+    async fn run_model(&self, model: &str, inputs: Vec<Tensor>) -> Result<ModelRun, HostError> {
+        models::run(self.models.as_ref(), self.manifest(), model, inputs).await
     }
 
     async fn destination(&self, chain: &str, contract: &str, topic: &str) -> Result<Destination, HostError> {

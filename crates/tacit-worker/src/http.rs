@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use axum::{
     Router,
     body::{Body, HttpBody as _},
-    extract::{Path, State},
+    extract::{Path, RawQuery, State},
     http::{HeaderMap, HeaderValue, StatusCode, header},
     response::{IntoResponse, Response},
     routing::{MethodRouter, get, post},
@@ -20,6 +20,7 @@ use tower_http::{
 };
 
 use crate::{
+    ai::{self, Relayed},
     calls::{Calls, Fields, Way},
     sealed,
     time::now,
@@ -35,6 +36,8 @@ const CALL_TIMEOUT: Duration = Duration::from_secs(limits::MAX_DEADLINE.as_secs(
 pub(crate) struct Surface {
     pub calls: Calls,
     pub places: Arc<Semaphore>,
+    /// The models, where this worker runs any.
+    pub ai: Option<ai::Surface>,
 }
 
 /// The routes of a worker.
@@ -69,6 +72,8 @@ fn route(operation: Operation) -> Option<MethodRouter<Surface>> {
         Operation::Receipt => get(receipt),
         Operation::LogCheckpoint => get(checkpoint),
         Operation::LogTile => get(tile),
+        Operation::AiAttestation => get(ai_attestation),
+        Operation::AiSealed => post(ai_sealed),
         Operation::Health => get(async || "ok\n"),
         Operation::Ready => get(ready),
         Operation::Metrics => get(metrics),
@@ -77,6 +82,7 @@ fn route(operation: Operation) -> Option<MethodRouter<Surface>> {
         | Operation::PutBlob
         | Operation::GetBlob
         | Operation::Workers
+        | Operation::AiWorkers
         | Operation::OpenApi
         | Operation::Index => return None,
     })
@@ -87,6 +93,28 @@ async fn identity(State(surface): State<Surface>) -> Result<Response, Problem> {
     let certified = newest.ok_or_else(|| Problem::new(ProblemKind::NotCertified, ""))?;
     let bytes = serde_json::to_vec(&certified.identity()).map_err(|_| Problem::new(ProblemKind::Internal, ""))?;
     Ok(json(bytes.into()))
+}
+
+async fn ai_attestation(
+    State(surface): State<Surface>,
+    Path(worker): Path<Address>,
+    RawQuery(query): RawQuery,
+) -> Result<Response, Problem> {
+    Ok(ai::relayed(models_of(&surface, worker)?, Relayed::Attestation(query)).await)
+}
+
+async fn ai_sealed(
+    State(surface): State<Surface>,
+    Path(worker): Path<Address>,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Response, Problem> {
+    Ok(ai::relayed(models_of(&surface, worker)?, Relayed::Sealed(headers, body)).await)
+}
+
+fn models_of(surface: &Surface, worker: Address) -> Result<&ai::Surface, Problem> {
+    let own = surface.ai.as_ref().filter(|_| worker == surface.calls.context.keys.address);
+    own.ok_or_else(|| Problem::new(ProblemKind::UnknownWorker, "no models are offered under this worker's account here"))
 }
 
 async fn sealed_call(

@@ -24,6 +24,7 @@ mod http;
 mod keys;
 mod lease;
 mod metrics;
+mod models;
 mod nonces;
 mod outcome;
 mod publications;

@@ -225,12 +225,17 @@ const OUTCOMES: [Outcome; 5] = [Outcome::Ok, Outcome::Thrown, Outcome::Limit, Ou
 
 /// An exchange of the runtime as the receipt states it.
 pub(crate) fn effect(effect: &tacit_runtime::Effect) -> Effect {
-    Effect::Fetch {
-        method: effect.method.clone(),
-        url: effect.url.into(),
-        status: effect.status,
-        response: effect.response.into(),
-        server_key: effect.server_key.into(),
+    match effect {
+        tacit_runtime::Effect::Fetch { method, url, status, response, server_key } => Effect::Fetch {
+            method: method.clone(),
+            url: (*url).into(),
+            status: *status,
+            response: (*response).into(),
+            server_key: (*server_key).into(),
+        },
+        tacit_runtime::Effect::Inference { receipt, model } => {
+            Effect::Inference { receipt: (*receipt).into(), model: (*model).into() }
+        }
     }
 }
 

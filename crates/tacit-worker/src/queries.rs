@@ -99,7 +99,7 @@ async fn run(context: &Context, held: &Held, query: &Query, acknowledged: &Ackno
         )
     } else {
         let view = View::Snapshot(Arc::clone(&acknowledged.snapshot));
-        let host = Arc::new(FunctionHost::new(view, Arc::clone(&held.version), context));
+        let host = Arc::new(FunctionHost::new(admitted.request.function, view, Arc::clone(&held.version), context));
         execute(context, &held.version, admitted, time, host).await.ended
     };
     let position = acknowledged.position;

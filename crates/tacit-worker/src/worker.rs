@@ -3,6 +3,7 @@
 use std::{fs, future::Future, net::SocketAddr, path::Path, sync::Arc, time::Duration};
 
 use tacit_api::{Problem, ProblemKind, limits};
+use tacit_inference::Backend;
 use tacit_ledger::{Addresses, At, Ledger, LedgerError};
 use tacit_platform::{Driver, GuestSocket};
 use tacit_runtime::{CompiledCache, Engine, EngineConfig, egress::Network};
@@ -12,6 +13,7 @@ use tokio::{net::TcpListener, sync::Semaphore, task::JoinSet};
 
 use crate::{
     acknowledger::Acknowledger,
+    ai,
     admission::{Applicant, parse_key, renewal_time, wait_until},
     calls::Calls,
     certificates::{Certificates, Certified},
@@ -58,6 +60,14 @@ impl Worker {
     /// When a file, the machine, the runtime or the address cannot be used. Not being admitted is no error here: it is
     /// tried again, and `/readyz` says so.
     pub async fn start(config: WorkerConfig) -> Result<Self, WorkerError> {
+        Self::start_with(config, Vec::new()).await
+    }
+
+    /// As [`Worker::start`], with the models that `config.ai` names.
+    ///
+    /// # Errors
+    /// As [`Worker::start`].
+    pub async fn start_with(config: WorkerConfig, models: Vec<Arc<dyn Backend>>) -> Result<Self, WorkerError> {
         check(&config)?;
         // Another provider may be installed already; then that one serves.
         let _ = rustls::crypto::ring::default_provider().install_default();
@@ -70,8 +80,26 @@ impl Worker {
             .map_err(|source| WorkerError::Listen { address: config.listen, source })?;
         let address = listener.local_addr().map_err(|source| WorkerError::Listen { address: config.listen, source })?;
         let endpoint = config.endpoint.clone().unwrap_or_else(|| format!("http://{address}"));
-        let keys = Arc::new(Keys::generate(now(), None)?);
-        let context = Arc::new(context(&config, deployment, &operator, &machine, Arc::clone(&keys)).await?);
+        let tls = config.ai.as_ref().map(ai::tls_identity).transpose()?;
+        let keys = Arc::new(Keys::generate(now(), tls)?);
+        let mut context = context(&config, deployment, &operator, &machine, Arc::clone(&keys)).await?;
+        let ai = match config.ai.clone() {
+            Some(ai) => Some(
+                ai::start(ai::Parts {
+                    config: ai,
+                    folder: config.folder.join("ai"),
+                    machine: machine.clone(),
+                    keys: Arc::clone(&keys),
+                    log: context.log.clone(),
+                    metrics: Arc::clone(&context.metrics),
+                    models,
+                })
+                .await?,
+            ),
+            None => None,
+        };
+        context.models = ai.as_ref().map(|ai| Arc::clone(&ai.surface.service));
+        let context = Arc::new(context);
         let functions = Functions::new(Arc::clone(&context));
         let calls = Calls {
             context: Arc::clone(&context),
@@ -79,8 +107,16 @@ impl Worker {
             nonces: Arc::new(Nonces::new(NONCES)),
             under_way: Arc::new(UnderWay::new()),
         };
-        let surface = Surface { calls: calls.clone(), places: Arc::new(Semaphore::new(config.limits.calls)) };
+        let surface = Surface {
+            calls: calls.clone(),
+            places: Arc::new(Semaphore::new(config.limits.calls)),
+            ai: ai.as_ref().map(|ai| ai.surface.clone()),
+        };
         let mut tasks = JoinSet::new();
+        if let Some(ai) = ai {
+            tracing::info!(address = %ai.address, "models are offered");
+            tasks.spawn(ai.task);
+        }
         tasks.spawn(async move {
             if let Err(error) = axum::serve(listener, router(surface)).await {
                 tracing::error!(%error, "the worker does not listen any more");
@@ -122,12 +158,16 @@ impl Worker {
     }
 }
 
-/// Runs a worker until `stop` is done.
+/// Runs a worker with the models that `config.ai` names until `stop` is done.
 ///
 /// # Errors
 /// As [`Worker::start`].
-pub async fn run(config: WorkerConfig, stop: impl Future<Output = ()>) -> Result<(), WorkerError> {
-    let worker = Worker::start(config).await?;
+pub async fn run(
+    config: WorkerConfig,
+    models: Vec<Arc<dyn Backend>>,
+    stop: impl Future<Output = ()>,
+) -> Result<(), WorkerError> {
+    let worker = Worker::start_with(config, models).await?;
     stop.await;
     worker.stop().await;
     Ok(())
@@ -196,6 +236,7 @@ async fn context(
         state,
         network: Arc::new(Network::internet()),
         certificates: Certificates::default(),
+        models: None,
         limits: config.limits.clone(),
         cluster,
         deployment,

@@ -94,4 +94,4 @@ for (const [level, name] of ["debug", "info", "warn", "error"].entries()) {
   log[name] = (message, fields) => native.log(level, fields === undefined ? String(message) : `${message} ${JSON.stringify(fields)}`);
 }
 
-web.module = { state: Object.freeze(state), chain: Object.freeze(chain), secrets: Object.freeze(secrets), request: Object.freeze(request), log: Object.freeze(log) };
+web.module = { state: Object.freeze(state), chain: Object.freeze(chain), secrets: Object.freeze(secrets), model: web.model, request: Object.freeze(request), log: Object.freeze(log) };

@@ -9,7 +9,7 @@ use url::{Url, form_urlencoded, quirks};
 
 use crate::random;
 use crate::tacit::function::types::HostError;
-use crate::tacit::function::{chain, clock, http, log, request, secrets, state};
+use crate::tacit::function::{chain, clock, http, log, model, request, secrets, state};
 
 /// Set as soon as the host can be asked: not while the image is made.
 pub static HOST: AtomicBool = AtomicBool::new(false);
@@ -80,6 +80,7 @@ pub fn object<'js>(ctx: &Ctx<'js>) -> Result<Object<'js>> {
     urls(&native)?;
     randomness(&native)?;
     durable(&native)?;
+    models(&native)?;
     outputs(&native)?;
     surroundings(&native)?;
     exchanges(&native)?;
@@ -256,6 +257,66 @@ fn outputs(native: &Object<'_>) -> Result<()> {
         sequence.map(|sequence| sequence as f64).map_err(|error| thrown(&ctx, error))
     }
     native.set("chainPublish", Func::from(publish))
+}
+
+fn models(native: &Object<'_>) -> Result<()> {
+    const ELEMENTS: [(&str, model::Element); 11] = [
+        ("float32", model::Element::Float32),
+        ("float64", model::Element::Float64),
+        ("int8", model::Element::Int8),
+        ("int16", model::Element::Int16),
+        ("int32", model::Element::Int32),
+        ("int64", model::Element::Int64),
+        ("uint8", model::Element::Uint8),
+        ("uint16", model::Element::Uint16),
+        ("uint32", model::Element::Uint32),
+        ("uint64", model::Element::Uint64),
+        ("boolean", model::Element::Boolean),
+    ];
+    fn start(ctx: Ctx<'_>, task: u32, request: Bytes) -> Result<u32> {
+        let task = match task {
+            0 => model::Task::Chat,
+            1 => model::Task::Complete,
+            _ => model::Task::Embed,
+        };
+        model::start(task, &request.0).map_err(|error| thrown(&ctx, error))
+    }
+    /// A list of `[name, element, shape, bytes]`.
+    fn run<'js>(
+        ctx: Ctx<'js>,
+        name: String,
+        inputs: Vec<String>,
+        elements: Vec<String>,
+        shapes: Vec<Vec<f64>>,
+        data: Vec<Bytes>,
+    ) -> Result<Array<'js>> {
+        let parts = inputs.into_iter().zip(elements).zip(shapes).zip(data);
+        let mut tensors = Vec::new();
+        for (((name, element), shape), data) in parts {
+            let Some((_, element)) = ELEMENTS.iter().find(|(known, _)| *known == element) else {
+                return Err(Exception::throw_type(&ctx, "model.run: an unknown type of elements"));
+            };
+            if !shape.iter().all(|axis| axis.fract() == 0.0 && (0.0..=u32::MAX as f64).contains(axis)) {
+                return Err(Exception::throw_type(&ctx, "model.run: a shape is a list of whole numbers"));
+            }
+            let shape = shape.into_iter().map(|axis| axis as u32).collect();
+            tensors.push(model::Tensor { name, element: *element, shape, data: data.0 });
+        }
+        let outputs = model::run(&name, &tensors).map_err(|error| thrown(&ctx, error))?;
+        let list = Array::new(ctx.clone())?;
+        for (index, output) in outputs.into_iter().enumerate() {
+            let element = ELEMENTS.iter().find(|(_, known)| *known == output.element).map_or("", |(name, _)| name);
+            let tensor = Array::new(ctx.clone())?;
+            tensor.set(0, output.name)?;
+            tensor.set(1, element)?;
+            tensor.set(2, output.shape)?;
+            tensor.set(3, Bytes(output.data))?;
+            list.set(index, tensor)?;
+        }
+        Ok(list)
+    }
+    native.set("modelStart", Func::from(start))?;
+    native.set("modelRun", Func::from(run))
 }
 
 fn surroundings(native: &Object<'_>) -> Result<()> {

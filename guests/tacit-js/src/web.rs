@@ -6,7 +6,7 @@ use rquickjs::{Ctx, Function, Object, Result};
 use crate::natives;
 
 /// The prelude's files in the order in which they build on each other.
-const FILES: [(&str, &str); 10] = [
+const FILES: [(&str, &str); 11] = [
     ("base", include_str!("../prelude/base.js")),
     ("events", include_str!("../prelude/events.js")),
     ("encoding", include_str!("../prelude/encoding.js")),
@@ -16,11 +16,12 @@ const FILES: [(&str, &str); 10] = [
     ("clone", include_str!("../prelude/clone.js")),
     ("console", include_str!("../prelude/console.js")),
     ("fetch", include_str!("../prelude/fetch.js")),
+    ("model", include_str!("../prelude/model.js")),
     ("tacit", include_str!("../prelude/tacit.js")),
 ];
 
 /// Names that `import … from "tacit"` finds.
-const EXPORTS: [&str; 5] = ["state", "chain", "secrets", "request", "log"];
+const EXPORTS: [&str; 6] = ["state", "chain", "secrets", "model", "request", "log"];
 
 /// Where the prelude's exports wait for the module `tacit` to take them.
 const HANDOVER: &str = "__tacit";

@@ -343,7 +343,7 @@ impl Ended {
             receipt: receipt.document().clone(),
             log: Some(log.clone()),
             session: None,
-            channel: Some(self.node.channel.clone()),
+            channel: self.node.channel.clone(),
         };
         let kind = if self.complete { StoredKind::Transcript } else { StoredKind::Cut };
         store.write(at, receipt.id(), kind, transcript).map(Some)

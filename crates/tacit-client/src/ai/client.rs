@@ -46,7 +46,7 @@ pub struct AiSettings {
 }
 
 impl AiSettings {
-    /// The node at `node`, which must hold under `judge`, asked with this API key.
+    /// The node at `node`, an https URL or that of a gateway's models (`http(s)://gateway/ai`), which must hold under `judge`, asked with this API key.
     pub fn new(node: Url, judge: Judge, api_key: Zeroizing<String>) -> Self {
         Self {
             node,
@@ -116,9 +116,7 @@ impl AiClient {
     /// # Errors
     /// [`AiError::Url`], [`AiError::Request`] for an API key that cannot stand in a header, [`AiError::Collateral`].
     pub fn new(settings: AiSettings) -> Result<Self, AiError> {
-        if settings.node.scheme() != "https" || settings.node.host_str().is_none() {
-            return Err(AiError::Url);
-        }
+        Transport::new(&settings.node)?;
         let key = settings.api_key.trim();
         if key.is_empty() || key.len() > 512 || !key.bytes().all(|byte| byte.is_ascii_graphic()) {
             return Err(AiError::Request("the API key is empty or has characters that a header cannot hold"));
@@ -173,7 +171,7 @@ impl AiClient {
         }
         *current = None;
         let settings = &self.shared.settings;
-        let transport = Transport::new(&settings.node)?;
+        let transport = Transport::connect(&settings.node).await?;
         let mut node =
             VerifiedNode::verify(transport, &settings.policy, &self.shared.collateral, settings.verify_every).await?;
         if !settings.models.is_empty() {

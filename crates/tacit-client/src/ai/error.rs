@@ -14,7 +14,7 @@ use tacit_verify::{Report, Verdict, VerifyError};
 #[non_exhaustive]
 pub enum AiError {
     /// The node's address is not usable.
-    #[error("the node's address is not an https URL")]
+    #[error("the node's address is neither an https URL nor that of a gateway's models, http(s)://GATEWAY/ai")]
     Url,
     /// TLS cannot be set up.
     #[error("could not set up TLS")]
@@ -31,6 +31,9 @@ pub enum AiError {
         #[source]
         source: reqwest::Error,
     },
+    /// The gateway knows no worker that runs models.
+    #[error("the gateway knows no worker that runs models")]
+    NoWorker,
     /// The node does not answer in time.
     #[error("the node did not answer in time")]
     Silent,

@@ -7,7 +7,7 @@ use serde::Deserialize;
 use tacit_attest::ExtraRoot;
 use tacit_envelope::KeyConfig;
 use tacit_peer::CollateralCache;
-use tacit_receipt::aci::{AttestationReport, BareDigest, MAX_REPORT, PrefixedDigest};
+use tacit_receipt::aci::{AttestationReport, BareDigest, PrefixedDigest};
 use tacit_types::{Address, Digest, UnixTime};
 use tacit_verify::{
     Judge, Report,
@@ -38,7 +38,8 @@ pub struct VerifiedNode {
     /// In normal form, as transcripts hold it.
     pub(super) attestation: AttestationReport,
     pub(super) nonce: BareDigest,
-    pub(super) channel: Channel,
+    /// The connection that requests go over; none through a gateway, where the seal alone protects them.
+    pub(super) channel: Option<Channel>,
     pub(super) seal_key: KeyConfig,
     pub(super) transport: Transport,
     pub(super) account: Address,
@@ -81,10 +82,12 @@ impl VerifiedNode {
         let mut drawn = [0; 32];
         rand::rng().fill_bytes(&mut drawn);
         let nonce = Digest::from(drawn);
-        let path = format!("/v1/aci/attestation?nonce={}", hex::encode(nonce));
-        let answer = transport.get(&path, MAX_REPORT).await?;
+        let answer = transport.report(&nonce).await?;
         let report = AttestationReport::parse(&answer)?;
-        let channel = transport.channel().ok_or(AiError::BadAnswer("no TLS key was seen"))?;
+        let channel = transport.channel();
+        if channel.is_none() && !transport.is_relayed() {
+            return Err(AiError::BadAnswer("no TLS key was seen"));
+        }
         let now = now();
         let fetched = match carried_collateral(&report)? {
             Some(_) => None,
@@ -94,7 +97,7 @@ impl VerifiedNode {
             report: &report,
             nonce: Some(nonce),
             collateral: fetched.as_deref(),
-            channel: Some(&channel),
+            channel: channel.as_ref(),
             anchor: None,
             judge: &policy.judge,
         };

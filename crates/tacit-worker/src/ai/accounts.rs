@@ -9,7 +9,7 @@ use std::{
 use sha2::{Digest as _, Sha256};
 use subtle::ConstantTimeEq as _;
 use tacit_api::openai::{ApiError, ErrorKind};
-use tacit_types::{Digest, UnixTime};
+use tacit_types::{Digest, FunctionId, UnixTime};
 
 use super::config::KeyConfig;
 
@@ -30,6 +30,28 @@ impl Credential {
     /// Whose earlier work a request may reuse: that of the same key.
     pub const fn reuse_group(self) -> Digest {
         self.0
+    }
+}
+
+/// Who asks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Asker {
+    /// Whoever has this key.
+    Key(Credential),
+    /// A function that runs here: bounded by its own limits.
+    Function(FunctionId),
+}
+
+impl Asker {
+    /// What receipts are bound to. A function's is no hash of any key: nobody but its worker fetches them.
+    pub fn credential(self) -> Credential {
+        match self {
+            Self::Key(credential) => credential,
+            Self::Function(function) => {
+                let hash = Sha256::new_with_prefix("tacit/ai/function/1").chain_update(function.as_bytes()).finalize();
+                Credential(Digest::from(<[u8; 32]>::from(hash)))
+            }
+        }
     }
 }
 
@@ -89,7 +111,8 @@ impl Accounts {
     ///
     /// # Errors
     /// [`ErrorKind::RateLimit`] and [`ErrorKind::Quota`].
-    pub fn admit(&self, credential: Credential, now: UnixTime) -> Result<(), ApiError> {
+    pub fn admit(&self, asker: Asker, now: UnixTime) -> Result<(), ApiError> {
+        let Asker::Key(credential) = asker else { return Ok(()) };
         let Some(limits) = self.limits(credential) else {
             return Err(ApiError::new(ErrorKind::InvalidKey, "the API key is not valid"));
         };
@@ -111,7 +134,8 @@ impl Accounts {
     }
 
     /// Counts what a request used.
-    pub fn charge(&self, credential: Credential, tokens: u32, now: UnixTime) {
+    pub fn charge(&self, asker: Asker, tokens: u32, now: UnixTime) {
+        let Asker::Key(credential) = asker else { return };
         let limited = self.limits(credential).is_some_and(|limits| limits.tokens.is_some());
         let totals: HashMap<Digest, u64> = {
             let mut used = self.used.lock().unwrap_or_else(PoisonError::into_inner);
@@ -187,6 +211,7 @@ mod tests {
         ];
         let accounts = Accounts::open(keys.clone(), file.clone()).unwrap();
         let (slow, short, poor) = (Credential::of("slow"), Credential::of("short"), Credential::of("poor"));
+        let (slow, short, poor) = (Asker::Key(slow), Asker::Key(short), Asker::Key(poor));
         let kind = |result: Result<(), ApiError>| result.map_err(|error| (error.kind, error.retry_after));
         assert_eq!(kind(accounts.admit(slow, UnixTime(61))), Ok(()));
         assert_eq!(kind(accounts.admit(slow, UnixTime(70))), Ok(()));
@@ -199,6 +224,6 @@ mod tests {
         accounts.charge(poor, 100, UnixTime(61));
         let accounts = Accounts::open(keys, file).unwrap();
         assert_eq!(kind(accounts.admit(poor, UnixTime(600))), Err((ErrorKind::Quota, None)));
-        assert_eq!(accounts.admit(Credential::of("nobody"), UnixTime(1)).unwrap_err().kind, ErrorKind::InvalidKey);
+        assert_eq!(accounts.admit(Asker::Key(Credential::of("nobody")), UnixTime(1)).unwrap_err().kind, ErrorKind::InvalidKey);
     }
 }

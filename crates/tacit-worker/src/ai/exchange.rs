@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 
+use serde_json::Value;
 use tacit_api::openai::{ApiError, ErrorKind};
 use tacit_inference::{ModelIdentity, Usage};
 use tacit_receipt::aci::{
@@ -10,7 +11,7 @@ use tacit_receipt::aci::{
 };
 use tacit_types::{Digest, keyset::ACI_KEY_ID};
 
-use super::{accounts::Credential, endpoint::Endpoint, ids::ExchangeId, receipts::Kept, service::Service};
+use super::{accounts::Asker, endpoint::Endpoint, ids::ExchangeId, receipts::Kept, service::Service};
 use crate::time::now;
 
 /// An exchange under way. Dropping it before its end is what a client that goes away does: its receipt then covers the bytes
@@ -22,7 +23,7 @@ pub(crate) struct Exchange {
 
 struct Draft {
     id: ExchangeId,
-    credential: Credential,
+    asker: Asker,
     endpoint: Endpoint,
     received: PrefixedDigest,
     chat_id: Option<String>,
@@ -45,13 +46,13 @@ impl Exchange {
     pub fn begin(
         service: &Arc<Service>,
         id: ExchangeId,
-        credential: Credential,
+        asker: Asker,
         endpoint: Endpoint,
         body: &[u8],
     ) -> Self {
         let draft = Draft {
             id,
-            credential,
+            asker,
             endpoint,
             received: PrefixedDigest::of(body),
             chat_id: None,
@@ -102,14 +103,14 @@ impl Exchange {
         self.with(|draft| draft.returned.update(bytes));
     }
 
-    /// Ends it. When this returns, the receipt is in the log and on the disk.
+    /// Ends it. When this returns the receipt, that is in the log and on the disk.
     ///
     /// # Errors
     /// [`ErrorKind::Internal`] when it could not be kept: then nothing may be said to be proven.
-    pub async fn end(mut self, outcome: InferenceOutcome) -> Result<(), ApiError> {
+    pub async fn end(mut self, outcome: InferenceOutcome) -> Result<Value, ApiError> {
         match self.draft.take() {
             Some(draft) => settle(&self.service, draft, outcome).await,
-            None => Ok(()),
+            None => Err(ApiError::new(ErrorKind::Internal, "the exchange has ended before")),
         }
     }
 
@@ -125,11 +126,11 @@ impl Drop for Exchange {
         let Some(draft) = self.draft.take() else { return };
         let Ok(runtime) = tokio::runtime::Handle::try_current() else { return };
         let service = Arc::clone(&self.service);
-        runtime.spawn(async move { settle(&service, draft, InferenceOutcome::Cancelled).await });
+        runtime.spawn(async move { settle(&service, draft, InferenceOutcome::Cancelled).await.map(drop) });
     }
 }
 
-async fn settle(service: &Service, draft: Draft, outcome: InferenceOutcome) -> Result<(), ApiError> {
+async fn settle(service: &Service, draft: Draft, outcome: InferenceOutcome) -> Result<Value, ApiError> {
     let failed = |what: &str| {
         tracing::error!("{what}: an exchange ends without a receipt");
         Err(ApiError::new(ErrorKind::Internal, "the receipt could not be kept"))
@@ -163,7 +164,7 @@ async fn settle(service: &Service, draft: Draft, outcome: InferenceOutcome) -> R
         }
     }
     events.push(Event::ResponseReturned(draft.returned.finish()));
-    service.accounts.charge(draft.credential, usage.prompt_tokens.saturating_add(usage.completion_tokens), time);
+    service.accounts.charge(draft.asker, usage.prompt_tokens.saturating_add(usage.completion_tokens), time);
     let receipt = ReceiptDraft {
         receipt_id: draft.id.receipt(),
         chat_id: draft.chat_id,
@@ -180,9 +181,9 @@ async fn settle(service: &Service, draft: Draft, outcome: InferenceOutcome) -> R
     let Some(proof) = service.log.append(receipt.digest()).await else {
         return failed("the transparency log took no receipt");
     };
-    let kept = Kept::new(draft.credential, receipt.document().clone(), Some(proof));
+    let kept = Kept::new(draft.asker.credential(), receipt.document().clone(), Some(proof));
     match service.receipts.keep(draft.id, kept).await {
-        Ok(()) => Ok(()),
+        Ok(()) => Ok(receipt.document().clone()),
         Err(error) => failed(&format!("the receipts' folder: {error}")),
     }
 }

@@ -55,6 +55,26 @@ pub(crate) fn router(surface: Surface) -> Router {
     inner.route("/v1/sealed", post(seal))
 }
 
+/// What a relay reaches: the report, and the route that opens seals. No TLS ends here, so nothing else is to be had this way.
+pub(crate) async fn relayed(surface: &Surface, request: Relayed) -> Response {
+    match request {
+        Relayed::Attestation(query) => {
+            let nonce = query.as_deref().and_then(|query| query.strip_prefix("nonce=")).map(str::to_owned);
+            attestation(State(surface.clone()), Query(NonceQuery { nonce })).await.into_response()
+        }
+        Relayed::Sealed(headers, body) => {
+            seal(Arc::clone(&surface.service.keys), routes(surface.clone()), headers, body).await.into_response()
+        }
+    }
+}
+
+/// A request through a relay.
+pub(crate) enum Relayed {
+    /// With the query of its URL.
+    Attestation(Option<String>),
+    Sealed(HeaderMap, Body),
+}
+
 fn routes(surface: Surface) -> Router {
     let digest = surface.service.keys.digest;
     let mut router = Router::new()

@@ -2,6 +2,7 @@
 
 use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf, sync::Arc};
 
+use futures::{FutureExt as _, future::BoxFuture};
 use serde::{Deserialize, Serialize};
 use tacit_inference::Backend;
 use tacit_platform::{Driver, PlatformError};
@@ -45,7 +46,7 @@ pub struct AiNode {
     address: SocketAddr,
     keys: Arc<Keys>,
     receipts_survive: bool,
-    task: JoinHandle<()>,
+    _task: AbortOnDrop,
 }
 
 impl AiNode {
@@ -70,8 +71,8 @@ impl AiNode {
         );
         let folder = config.folder.join("ai");
         let parts = Parts { config: config.ai, folder, machine, keys: Arc::clone(&keys), log, metrics, models };
-        let (address, receipts_survive, task) = start(parts).await?;
-        Ok(Self { address, keys, receipts_survive, task })
+        let Started { address, receipts_survive, task, .. } = start(parts).await?;
+        Ok(Self { address, keys, receipts_survive, _task: AbortOnDrop(tokio::spawn(task)) })
     }
 
     /// Where it listens.
@@ -100,9 +101,12 @@ impl AiNode {
     }
 }
 
-impl Drop for AiNode {
+/// A task that ends with its handle.
+struct AbortOnDrop(JoinHandle<()>);
+
+impl Drop for AbortOnDrop {
     fn drop(&mut self) {
-        self.task.abort();
+        self.0.abort();
     }
 }
 
@@ -131,8 +135,18 @@ pub(crate) struct Parts {
     pub models: Vec<Arc<dyn Backend>>,
 }
 
-/// Starts the service; gives its address, whether receipts survive a restart, and its task.
-pub(crate) async fn start(parts: Parts) -> Result<(SocketAddr, bool, JoinHandle<()>), WorkerError> {
+/// A service whose address is bound.
+pub(crate) struct Started {
+    pub address: SocketAddr,
+    /// Whether receipts survive a restart.
+    pub receipts_survive: bool,
+    pub surface: Surface,
+    /// Answers until it is dropped.
+    pub task: BoxFuture<'static, ()>,
+}
+
+/// Binds the service's address.
+pub(crate) async fn start(parts: Parts) -> Result<Started, WorkerError> {
     let Parts { config, folder, machine, keys, log, metrics, models } = parts;
     create(&folder)?;
     let file = |source| WorkerError::File { path: folder.clone(), source };
@@ -144,7 +158,7 @@ pub(crate) async fn start(parts: Parts) -> Result<(SocketAddr, bool, JoinHandle<
         }
         Err(error) => return Err(error.into()),
     };
-    let survive = receipts.survive();
+    let receipts_survive = receipts.survive();
     let listen = |source| WorkerError::Listen { address: config.listen, source };
     let listener = TcpListener::bind(config.listen).await.map_err(listen)?;
     let tls = keys.ai.tls.as_ref().ok_or_else(|| WorkerError::Config {
@@ -174,11 +188,12 @@ pub(crate) async fn start(parts: Parts) -> Result<(SocketAddr, bool, JoinHandle<
         nonces: UsedNonces::default(),
     });
     let attestation = Arc::new(Attestation::new(machine, keys, config.provenance));
-    let router = router(Surface { service, attestation });
-    let task = tokio::spawn(async move {
+    let surface = Surface { service, attestation };
+    let router = router(surface.clone());
+    let task = async move {
         if let Err(error) = axum::serve(listener, router).await {
             tracing::error!(%error, "the AI service does not listen any more");
         }
-    });
-    Ok((address, survive, task))
+    };
+    Ok(Started { address, receipts_survive, surface, task: task.boxed() })
 }

@@ -13,10 +13,11 @@ use tacit_api::openai::{self, ApiError, ErrorKind, Model, ModelList, parse_reque
 use tacit_envelope::e2ee::ResponseSealer;
 use tacit_inference::{Backend, Event, Generation, InferenceError, Usage};
 use tacit_receipt::aci::{AciError, InferenceOutcome, RECEIPT_ID_HEADER, ServingConstraints};
+use tacit_types::FunctionId;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::{
-    accounts::{Accounts, Credential},
+    accounts::{Accounts, Asker, Credential},
     config::Price,
     convert,
     endpoint::Endpoint,
@@ -63,6 +64,8 @@ pub(crate) struct Reply {
     pub status: StatusCode,
     pub headers: HeaderMap,
     pub body: ReplyBody,
+    /// The receipt, where the body is whole.
+    pub receipt: Option<Value>,
 }
 
 /// An answer's body.
@@ -76,7 +79,7 @@ impl Reply {
         let mut headers = HeaderMap::new();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
         let status = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-        Self { status, headers, body }
+        Self { status, headers, body, receipt: None }
     }
 
     /// An error.
@@ -95,6 +98,11 @@ impl Reply {
         self
     }
 
+    fn proven(mut self, id: ExchangeId, receipt: Value) -> Self {
+        self.receipt = Some(receipt);
+        self.with_receipt(id)
+    }
+
     fn with_receipt(mut self, id: ExchangeId) -> Self {
         if let Ok(value) = HeaderValue::try_from(id.receipt()) {
             self.headers.insert(HeaderName::from_static(RECEIPT_ID_HEADER), value);
@@ -106,7 +114,7 @@ impl Reply {
 /// A request as it is read.
 struct Request<'a> {
     id: ExchangeId,
-    credential: Credential,
+    asker: Asker,
     endpoint: Endpoint,
     /// What the model works on.
     body: &'a Value,
@@ -155,16 +163,24 @@ impl Service {
 
     /// Answers a request.
     pub async fn answer(self: &Arc<Self>, ask: Ask) -> Reply {
-        let credential = match self.authenticate(&ask.headers) {
-            Ok(credential) => credential,
-            Err(error) => return Reply::error(&error),
-        };
+        match self.authenticate(&ask.headers) {
+            Ok(credential) => self.answer_to(Asker::Key(credential), ask).await,
+            Err(error) => Reply::error(&error),
+        }
+    }
+
+    /// Answers a function that runs here.
+    pub async fn answer_function(self: &Arc<Self>, function: FunctionId, endpoint: Endpoint, body: Bytes) -> Reply {
+        self.answer_to(Asker::Function(function), Ask { endpoint, headers: HeaderMap::new(), body }).await
+    }
+
+    async fn answer_to(self: &Arc<Self>, asker: Asker, ask: Ask) -> Reply {
         let Ok(place) = Arc::clone(&self.places).try_acquire_owned() else {
             return Reply::error(&ApiError::new(ErrorKind::Busy, "too many requests").retry_after(1));
         };
         let id = ExchangeId::generate(now());
-        let mut exchange = Exchange::begin(self, id, credential, ask.endpoint, &ask.body);
-        match self.read(&mut exchange, id, credential, &ask).await {
+        let mut exchange = Exchange::begin(self, id, asker, ask.endpoint, &ask.body);
+        match self.read(&mut exchange, id, asker, &ask).await {
             Ok(Answering { work: Work::Generate { renderer, events, stream: true, padded }, sealer }) => {
                 let headers = sealer.as_ref().map(ResponseSealer::headers).unwrap_or_default();
                 let streaming = Streaming::new(exchange, renderer, events, padded, sealer, place);
@@ -189,7 +205,7 @@ impl Service {
         &self,
         exchange: &mut Exchange,
         id: ExchangeId,
-        credential: Credential,
+        asker: Asker,
         ask: &Ask,
     ) -> Result<Answering, ApiError> {
         let time = now();
@@ -202,9 +218,12 @@ impl Service {
         if let Some(Value::String(model)) = body.get("model") {
             exchange.asks_for(model);
         }
-        self.accounts.admit(credential, time)?;
+        self.accounts.admit(asker, time)?;
+        if matches!(asker, Asker::Function(_)) && body.get("stream").is_some_and(|stream| stream != &Value::Bool(false)) {
+            return Err(ApiError::new(ErrorKind::Invalid, "a function is given whole answers").at("stream"));
+        }
         constraints(&body)?;
-        let request = Request { id, credential, endpoint: ask.endpoint, body: &body, bytes: &bytes };
+        let request = Request { id, asker, endpoint: ask.endpoint, body: &body, bytes: &bytes };
         let work = match ask.endpoint {
             Endpoint::Chat => self.chat(exchange, &request).await,
             Endpoint::Completions => self.complete(exchange, &request).await,
@@ -226,7 +245,7 @@ impl Service {
         let options = request.stream_options.unwrap_or_default();
         let stream = request.stream.unwrap_or(false);
         let mut chat = convert::chat(request)?;
-        chat.reuse_group = Some(asked.credential.reuse_group());
+        chat.reuse_group = Some(asked.asker.credential().reuse_group());
         let stamp = self.stamp(exchange, asked, offer, &chat.sampling, &chat.format);
         let renderer = ChatRenderer::new(
             stamp,
@@ -251,7 +270,7 @@ impl Service {
         let mut generations: Vec<Generation> = Vec::with_capacity(requests.len());
         let count = u32::try_from(requests.len()).unwrap_or(u32::MAX);
         for mut request in requests {
-            request.reuse_group = Some(asked.credential.reuse_group());
+            request.reuse_group = Some(asked.asker.credential().reuse_group());
             generations.push(offer.backend.complete(request).await.map_err(|error| convert::backend_error(&error))?);
         }
         let with_usage = stream && options.include_usage.unwrap_or(false);
@@ -276,7 +295,7 @@ impl Service {
             metadata: request.metadata.clone().unwrap_or_default(),
         };
         let mut chat = convert::response(request)?;
-        chat.reuse_group = Some(asked.credential.reuse_group());
+        chat.reuse_group = Some(asked.asker.credential().reuse_group());
         let stamp = self.stamp(exchange, asked, offer, &chat.sampling, &chat.format);
         let generation = offer.backend.chat(chat).await.map_err(|error| convert::backend_error(&error))?;
         let renderer = Box::new(ResponseRenderer::new(stamp, settings));
@@ -379,7 +398,9 @@ async fn whole(mut exchange: Exchange, id: ExchangeId, mut body: Value, sealer: 
     let bytes = Bytes::from(body.to_string());
     exchange.sends(&bytes);
     match exchange.end(InferenceOutcome::Ok).await {
-        Ok(()) => Reply::new(200, "application/json", ReplyBody::Whole(bytes)).with(&headers).with_receipt(id),
+        Ok(receipt) => {
+            Reply::new(200, "application/json", ReplyBody::Whole(bytes)).with(&headers).proven(id, receipt)
+        }
         Err(error) => Reply::error(&error),
     }
 }
@@ -387,7 +408,7 @@ async fn whole(mut exchange: Exchange, id: ExchangeId, mut body: Value, sealer: 
 async fn refused(mut exchange: Exchange, id: ExchangeId, error: &ApiError, outcome: InferenceOutcome) -> Reply {
     exchange.sends(&error.to_json());
     match exchange.end(outcome).await {
-        Ok(()) => Reply::error(error).with_receipt(id),
+        Ok(receipt) => Reply::error(error).proven(id, receipt),
         Err(error) => Reply::error(&error),
     }
 }
@@ -491,7 +512,7 @@ impl Streaming {
         }
         exchange.sends(&rest);
         match exchange.end(outcome).await {
-            Ok(()) => Some(rest.into()),
+            Ok(_) => Some(rest.into()),
             // Without the proof the stream ends as a failed one does.
             Err(error) => Some(error_frame(&error).into()),
         }
