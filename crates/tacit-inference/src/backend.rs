@@ -5,7 +5,10 @@ use serde::{Deserialize, Serialize};
 use tacit_types::Digest;
 use tokio::sync::mpsc;
 
-use crate::request::{ChatRequest, CompletionRequest, EmbeddingRequest};
+use crate::{
+    request::{ChatRequest, CompletionRequest, EmbeddingRequest},
+    tensors::{TensorAnswer, TensorInterface, TensorRequest},
+};
 
 /// What a backend runs.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -22,6 +25,9 @@ pub struct ModelIdentity {
     pub generates: bool,
     /// Whether it makes embeddings, and of what length.
     pub embedding: Option<u32>,
+    /// What tensors it takes and gives, if it runs tensors.
+    #[serde(default)]
+    pub tensors: Option<TensorInterface>,
     /// Unix second from which it was offered.
     pub created: u64,
     /// SPDX identifier of the model's licence.
@@ -53,6 +59,15 @@ pub trait Backend: Send + Sync + 'static {
     /// # Errors
     /// [`InferenceError`].
     async fn embed(&self, request: EmbeddingRequest) -> Result<Embedding, InferenceError>;
+
+    /// Runs tensors through the model. A backend that says nothing of it runs none.
+    ///
+    /// # Errors
+    /// [`InferenceError::Unsupported`] where [`ModelIdentity::tensors`] is empty; [`InferenceError::Parameter`] with an input's name.
+    async fn run(&self, request: TensorRequest) -> Result<TensorAnswer, InferenceError> {
+        drop(request);
+        Err(InferenceError::Unsupported { model: self.identity().name.clone(), what: "run tensors" })
+    }
 }
 
 /// A running generation. Dropping it cancels it: its slot is free within a token.

@@ -11,6 +11,7 @@ pub mod process;
 mod request;
 pub mod store;
 mod template;
+pub mod tensors;
 mod text;
 pub mod upstream;
 
@@ -26,4 +27,5 @@ pub use request::{
     ToolChoice,
 };
 pub use store::ModelStore;
+pub use tensors::{Dimension, Element, NamedTensor, TensorAnswer, TensorInterface, TensorKind, TensorRequest};
 pub use upstream::Upstream;

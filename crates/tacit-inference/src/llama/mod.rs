@@ -108,6 +108,7 @@ impl LlamaCpp {
             context,
             generates: !is_embedding,
             embedding: is_embedding.then_some(dimensions),
+            tensors: None,
             created,
             licence: manifest.licence.clone(),
             counted_by_upstream: false,

@@ -70,6 +70,16 @@ pub async fn serve<B: Backend>(
                     let _ = answers.send(answer).await;
                 }),
             ),
+            Ask::Tensors(id, request) => (
+                id,
+                tokio::spawn(async move {
+                    let answer = match backend.run(request).await {
+                        Ok(answer) => Answer::Ran(id, answer),
+                        Err(error) => Answer::Refused(id, error),
+                    };
+                    let _ = answers.send(answer).await;
+                }),
+            ),
         };
         tasks.retain(|_, task| !task.is_finished());
         tasks.insert(id, task.abort_handle());

@@ -3,7 +3,10 @@
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use tokio::io::{self, AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 
-use crate::{ChatRequest, CompletionRequest, Embedding, EmbeddingRequest, Event, InferenceError, ModelIdentity};
+use crate::{
+    ChatRequest, CompletionRequest, Embedding, EmbeddingRequest, Event, InferenceError, ModelIdentity, TensorAnswer,
+    TensorRequest,
+};
 
 /// Most bytes of one message.
 const MAX_FRAME: u32 = 64 << 20;
@@ -14,6 +17,7 @@ pub(super) enum Ask {
     Chat(u64, ChatRequest),
     Completion(u64, CompletionRequest),
     Embedding(u64, EmbeddingRequest),
+    Tensors(u64, TensorRequest),
     /// Nobody waits for it any more.
     Cancel(u64),
 }
@@ -30,6 +34,7 @@ pub(super) enum Answer {
     Refused(u64, InferenceError),
     Event(u64, Event),
     Embedded(u64, Embedding),
+    Ran(u64, TensorAnswer),
 }
 
 pub(super) async fn write<T: Serialize>(to: &mut (impl AsyncWrite + Unpin), message: &T) -> io::Result<()> {

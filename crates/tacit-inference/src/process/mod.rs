@@ -26,7 +26,7 @@ pub use self::child::serve;
 use self::frame::{Answer, Ask};
 use crate::{
     Backend, ChatRequest, CompletionRequest, Embedding, EmbeddingRequest, Event, Generation, InferenceError,
-    ModelIdentity,
+    ModelIdentity, TensorAnswer, TensorRequest, tensors,
 };
 
 /// Longest that a process may take to load its model.
@@ -86,6 +86,7 @@ enum Route {
         _over: oneshot::Sender<()>,
     },
     Embedding(oneshot::Sender<Result<Embedding, InferenceError>>),
+    Tensors(oneshot::Sender<Result<TensorAnswer, InferenceError>>),
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
@@ -178,6 +179,40 @@ impl Backend for ModelProcess {
             return Err(routes.reason());
         }
         answer.await.map_err(|_| routes.reason())?
+    }
+
+    async fn run(&self, request: TensorRequest) -> Result<TensorAnswer, InferenceError> {
+        let Some(interface) = &self.identity.tensors else {
+            return Err(InferenceError::Unsupported { model: self.identity.name.clone(), what: "run tensors" });
+        };
+        // Here already, since a message that is too long would end the conversation with the process.
+        tensors::check(&request, &interface.inputs)?;
+        let (outgoing, routes) = self.live().await?;
+        let (reply, answer) = oneshot::channel();
+        let id = routes.open(Route::Tensors(reply))?;
+        let mut abandoned = Abandoned { routes: &routes, outgoing: &outgoing, id: Some(id) };
+        if outgoing.send(Ask::Tensors(id, request)).await.is_err() {
+            return Err(routes.reason());
+        }
+        let answer = answer.await.map_err(|_| routes.reason())?;
+        abandoned.id = None;
+        answer
+    }
+}
+
+/// Tells the process that nobody waits any more, when a request for tensors is dropped before its answer.
+struct Abandoned<'live> {
+    routes: &'live Routes,
+    outgoing: &'live mpsc::Sender<Ask>,
+    id: Option<u64>,
+}
+
+impl Drop for Abandoned<'_> {
+    fn drop(&mut self) {
+        if let Some(id) = self.id {
+            lock(&self.routes.open).remove(&id);
+            let _ = self.outgoing.try_send(Ask::Cancel(id));
+        }
     }
 }
 
@@ -273,6 +308,7 @@ impl Routes {
             Answer::Refused(id, error) => match open.remove(&id) {
                 Some(Route::Asked { accepted, .. }) => drop(accepted.send(Err(error))),
                 Some(Route::Embedding(reply)) => drop(reply.send(Err(error))),
+                Some(Route::Tensors(reply)) => drop(reply.send(Err(error))),
                 Some(Route::Running { .. }) | None => {}
             },
             Answer::Event(id, event) => {
@@ -290,6 +326,11 @@ impl Routes {
                     let _ = reply.send(Ok(embedding));
                 }
             }
+            Answer::Ran(id, answer) => {
+                if let Some(Route::Tensors(reply)) = open.remove(&id) {
+                    let _ = reply.send(Ok(answer));
+                }
+            }
             Answer::Ready(_) | Answer::Failed(_) => {}
         }
     }
@@ -302,6 +343,7 @@ impl Routes {
                 Route::Asked { accepted, .. } => drop(accepted.send(Err(engine(reason.clone())))),
                 Route::Running { events, .. } => drop(events.try_send(Event::Failed(engine(reason.clone())))),
                 Route::Embedding(reply) => drop(reply.send(Err(engine(reason.clone())))),
+                Route::Tensors(reply) => drop(reply.send(Err(engine(reason.clone())))),
             }
         }
     }
@@ -330,7 +372,7 @@ impl From<ErrorMirror> for InferenceError {
             ErrorMirror::ContextLength { limit, prompt, needed } => Self::ContextLength { limit, prompt, needed },
             ErrorMirror::Parameter { parameter, reason } => Self::Parameter { parameter, reason },
             ErrorMirror::Unsupported { model, what } => {
-                const PHRASES: [&str; 3] = ["make embeddings", "answer chats", "continue texts"];
+                const PHRASES: [&str; 4] = ["make embeddings", "answer chats", "continue texts", "run tensors"];
                 let what = PHRASES.into_iter().find(|phrase| *phrase == what).unwrap_or("do this");
                 Self::Unsupported { model, what }
             }

@@ -58,6 +58,7 @@ impl Upstream {
             context: manifest.context,
             generates: manifest.embedding.is_none(),
             embedding: manifest.embedding,
+            tensors: None,
             created,
             licence: manifest.licence.clone(),
             counted_by_upstream: true,

@@ -47,6 +47,7 @@ impl Node {
             context: 4_096,
             generates: true,
             embedding: Some(2),
+            tensors: None,
             created: 1_700_000_000,
             licence: "Apache-2.0".into(),
             counted_by_upstream: false,

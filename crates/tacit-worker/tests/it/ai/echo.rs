@@ -34,6 +34,7 @@ impl Echo {
             context: CONTEXT,
             generates: true,
             embedding: Some(2),
+            tensors: None,
             created: 1_700_000_000,
             licence: "Apache-2.0".into(),
             counted_by_upstream: false,
@@ -48,7 +49,8 @@ impl Echo {
             return Err(InferenceError::ContextLength { limit: CONTEXT, prompt, needed: prompt + 1 });
         }
         let (sender, generation) = Generation::new(4);
-        let mut usage = Usage { prompt_tokens: prompt, cached_tokens: 0, completion_tokens: 0, seed: seed.unwrap_or(42) };
+        let mut usage =
+            Usage { prompt_tokens: prompt, cached_tokens: 0, completion_tokens: 0, seed: seed.unwrap_or(42) };
         let running = Arc::clone(&self.running);
         running.fetch_add(1, Ordering::SeqCst);
         tokio::spawn(async move {
