@@ -132,6 +132,9 @@ pub struct UpArguments {
     /// How many gatekeepers admit a worker and release a key.
     #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u32).range(1..=5))]
     pub threshold: u32,
+    /// A model that the workers of a new network offer, by its name in the store.
+    #[arg(long = "model", value_name = "NAME")]
+    pub models: Vec<String>,
     /// Return when the network is ready and leave it running.
     #[arg(long)]
     pub detach: bool,

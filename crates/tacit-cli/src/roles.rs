@@ -3,12 +3,21 @@
 use std::path::Path;
 
 use anyhow::{Context, Result};
+use tacit_worker::WorkerConfig;
 use tokio::signal::unix::{SignalKind, signal};
 
-/// Runs a worker.
+use crate::commands::model;
+
+/// Runs a worker and the models that it offers.
 pub async fn worker(config: &Path) -> Result<()> {
-    let config = toml::from_str(&read(config)?).with_context(|| config.display().to_string())?;
-    Ok(tacit_worker::run(config, stopped()?).await?)
+    let config: WorkerConfig = toml::from_str(&read(config)?).with_context(|| config.display().to_string())?;
+    let mut models = Vec::new();
+    if let Some(ai) = &config.ai {
+        for offered in &ai.models {
+            models.push(model::start(&ai.store, &offered.name, &offered.engine).await.map_err(|error| error.error)?);
+        }
+    }
+    Ok(tacit_worker::run(config, models, stopped()?).await?)
 }
 
 /// Runs a gatekeeper.

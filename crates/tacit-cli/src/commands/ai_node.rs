@@ -8,7 +8,7 @@ use std::{
 use anyhow::{Context as _, anyhow, bail};
 use reqwest::Url;
 use tacit_attest::{ExtraRoot, Policy, Preset};
-use tacit_client::ai::{AiClient, AiError, AiSettings, Keep, TranscriptStore, VerifiedNode};
+use tacit_client::ai::{AiClient, AiError, AiSettings, Keep, TranscriptStore, VerifiedNode, is_node_url};
 use tacit_verify::{Judge, Verdict};
 use zeroize::Zeroizing;
 
@@ -28,14 +28,16 @@ pub struct NamedNode {
 }
 
 impl NamedNode {
-    /// The node at a URL, or of a folder; without either that of `tacit serve`.
+    /// The node at a URL, or of a folder; without either that of `tacit serve`, else any worker of the network that is used.
     pub fn find(named: Option<&str>, environment: &Environment) -> Result<Self, CommandError> {
         if let Some(text) = named.filter(|text| text.contains("://")) {
-            let url = text.parse::<Url>().ok().filter(|url| url.scheme() == "https");
-            let url = url.ok_or_else(|| CommandError::usage(format!("{text:?} is no https URL"), "--node URL|DIR"))?;
+            let url = text.parse::<Url>().ok().filter(is_node_url).ok_or_else(|| {
+                let what = format!("{text:?} is neither an https URL nor that of a gateway's models, http(s)://GATEWAY/ai");
+                CommandError::usage(what, "--node URL|DIR")
+            })?;
             return Ok(Self { url: Some(url), folder: None, policy: None });
         }
-        let folder = named.map_or_else(|| environment.contexts.serve_folder(), PathBuf::from);
+        let folder = named.map_or_else(|| default_folder(environment), PathBuf::from);
         let policy = read_if_there(&folder.join("policy.json"))?;
         let policy = policy.map(|bytes| Policy::from_json(&bytes)).transpose();
         let policy = policy.map_err(|error| anyhow!(error).context("the policy in the node's folder"))?;
@@ -81,12 +83,19 @@ impl NamedNode {
     }
 }
 
+/// Where the node is that nobody names.
+fn default_folder(environment: &Environment) -> PathBuf {
+    let own = environment.contexts.serve_folder();
+    let network = environment.network().path().join("models");
+    if !own.join("node.json").exists() && network.join("node.json").exists() { network } else { own }
+}
+
 /// A client of the node that the arguments name.
 pub fn client(arguments: &NodeArguments, environment: &Environment) -> Result<AiClient, CommandError> {
     let named = NamedNode::find(arguments.node.as_deref(), environment)?;
     let url = named.url.clone().ok_or_else(|| {
         let folder = named.folder.as_ref().map(|folder| folder.display().to_string()).unwrap_or_default();
-        let hint = "start one with `tacit serve`, or name one with --node URL --policy FILE --api-key FILE";
+        let hint = "start one with `tacit serve` or `tacit up --model NAME`, or name one with --node URL --policy FILE --api-key FILE";
         CommandError::hinted(anyhow!("no node runs in {folder}"), hint)
     })?;
     let keep = match arguments.keep {

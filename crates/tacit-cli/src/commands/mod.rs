@@ -93,6 +93,8 @@ async fn up(arguments: &UpArguments, environment: &Environment) -> CommandResult
         workers: arguments.workers,
         gatekeepers: arguments.gatekeepers,
         threshold: arguments.threshold,
+        models: arguments.models.clone(),
+        models_folder: environment.contexts.models_folder(),
         detach: arguments.detach,
     };
     network::up(arguments).await?;

@@ -40,8 +40,9 @@ pub struct NodeFile {
     pub version: u32,
     /// Where it listens.
     pub url: String,
-    /// The account under which its log is found.
-    pub account: Address,
+    /// The account under which its log is found; none for the workers of a network, of which any may answer.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub account: Option<Address>,
     /// Whether its machine is a simulated one.
     pub simulated: bool,
 }
@@ -98,7 +99,7 @@ pub async fn run(arguments: &ServeArguments, environment: &Environment) -> Comma
     let described: Vec<Vec<String>> = backends.iter().map(|backend| described(backend.as_ref())).collect();
     let node = AiNode::start(config, backends).await.map_err(anyhow::Error::from)?;
     let url = url(node.address());
-    let file = NodeFile { version: 1, url: url.clone(), account: node.account(), simulated };
+    let file = NodeFile { version: 1, url: url.clone(), account: Some(node.account()), simulated };
     write_file(&folder.join("node.json"), &serde_json::to_vec_pretty(&file)?, 0o644)?;
     tell(&folder, &url, &described, &node)?;
 
@@ -199,7 +200,8 @@ fn succeed(what: &str, mut command: Command) -> Result<String> {
 }
 
 /// The key that clients on this machine use; made once.
-fn api_key(path: &Path) -> Result<Zeroizing<String>> {
+/// The key in a file, which is made if it is not there.
+pub fn api_key(path: &Path) -> Result<Zeroizing<String>> {
     if let Ok(text) = std::fs::read_to_string(path) {
         return Ok(Zeroizing::new(text.trim().to_owned()));
     }

@@ -35,7 +35,8 @@ pub fn plan(arguments: &UpArguments, layout: &Layout, folder: &NetworkFolder) ->
         (1..=5).contains(&arguments.gatekeepers) && (1..=arguments.gatekeepers).contains(&arguments.threshold),
         "a local network has 1 to 5 gatekeepers and a threshold of at most as many"
     );
-    let plan = Plan::new(name, DEVELOPMENT_CHAIN, arguments.gatekeepers, arguments.threshold, arguments.workers)?;
+    let plan = Plan::new(name, DEVELOPMENT_CHAIN, arguments.gatekeepers, arguments.threshold, arguments.workers)?
+        .with_models(&arguments.models, &arguments.models_folder)?;
     layout.create(&plan)?;
     copy_binaries(layout)?;
 

@@ -35,6 +35,12 @@ pub struct Plan {
     pub workers: u32,
     /// Number of gateways.
     pub gateways: u32,
+    /// Models that every worker offers.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub models: Vec<String>,
+    /// Folder of the models.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub models_folder: Option<PathBuf>,
 }
 
 impl Plan {
@@ -49,10 +55,22 @@ impl Plan {
             gatekeepers,
             workers,
             gateways: 2,
+            models: Vec::new(),
+            models_folder: None,
         };
         let names: Vec<String> = std::iter::once("chain".to_owned()).chain(plan.nodes()).collect();
         plan.ports = free_ports(names)?;
         Ok(plan)
+    }
+
+    /// The same with models, which every worker offers on a port of its own.
+    pub fn with_models(mut self, models: &[String], folder: &Path) -> Result<Self> {
+        if !models.is_empty() {
+            self.models = models.to_vec();
+            self.models_folder = Some(folder.to_owned());
+            self.ports.extend(free_ports(self.worker_names().iter().map(|name| models_port(name)).collect())?);
+        }
+        Ok(self)
     }
 
     /// Names of the gatekeepers, index order.
@@ -81,10 +99,19 @@ impl Plan {
         Ok((Ipv4Addr::LOCALHOST, *port).into())
     }
 
+    /// The address on which a worker offers its models, if the network has any.
+    pub fn models_address(&self, worker: &str) -> Result<Option<std::net::SocketAddr>> {
+        if self.models.is_empty() { Ok(None) } else { self.address(&models_port(worker)).map(Some) }
+    }
+
     /// The URL of a process.
     pub fn url(&self, name: &str) -> Result<String> {
         Ok(format!("http://{}", self.address(name)?))
     }
+}
+
+fn models_port(worker: &str) -> String {
+    format!("{worker}-models")
 }
 
 /// As many free loopback ports as there are names. All are held until the last is found, so that no two are equal.
@@ -142,6 +169,11 @@ impl Layout {
     /// The chain's snapshots.
     pub fn chain(&self) -> PathBuf {
         self.folder.join("chain")
+    }
+
+    /// What a client of the network's models needs: where they are, whom to believe, the key.
+    pub fn models(&self) -> PathBuf {
+        self.folder.join("models")
     }
 
     /// A node's folder.

@@ -3,6 +3,7 @@
 mod chain;
 mod founding;
 mod layout;
+mod models;
 pub mod process;
 mod roles;
 mod up;

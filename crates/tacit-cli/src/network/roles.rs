@@ -10,6 +10,7 @@ use tacit_worker::{Machine, WorkerConfig, WorkerLimits};
 
 use super::{
     layout::{Layout, Plan},
+    models,
     process::Program,
 };
 
@@ -95,6 +96,7 @@ pub fn worker(layout: &Layout, plan: &Plan, name: &str) -> Result<Program> {
         machine: Machine::GuestAgent { socket: layout.socket(name)? },
         collateral: None,
         gpus: None,
+        ai: models::config(layout, plan, name)?,
         gateways: Vec::new(),
         limits: WorkerLimits { lease_seconds: LEASE_SECONDS, ..WorkerLimits::default() },
     };

@@ -14,6 +14,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use super::{
     chain, founding,
     layout::{Layout, Plan},
+    models,
     process::{self, Supervisor},
     roles,
 };
@@ -38,6 +39,9 @@ pub struct UpArguments {
     pub gatekeepers: u32,
     /// Threshold of a new network.
     pub threshold: u32,
+    /// Models that the workers of a new network offer, and the folder that they are in.
+    pub models: Vec<String>,
+    pub models_folder: PathBuf,
     /// Return when the network is ready and leave it running.
     pub detach: bool,
 }
@@ -103,6 +107,7 @@ async fn detached(arguments: &UpArguments) -> Result<()> {
         .args(["--workers", &arguments.workers.to_string()])
         .args(["--gatekeepers", &arguments.gatekeepers.to_string()])
         .args(["--threshold", &arguments.threshold.to_string()])
+        .args(arguments.models.iter().flat_map(|name| ["--model", name]))
         .stdin(Stdio::null())
         .stdout(log.try_clone()?)
         .stderr(log);
@@ -242,7 +247,11 @@ async fn start(
     if is_new || !folder.deployment_path().exists() {
         founding::found(layout, &plan, folder, &chain).await?;
     }
-    eprintln!("cluster {}", folder.deployment()?.cluster_id);
+    let deployment = folder.deployment()?;
+    eprintln!("cluster {}", deployment.cluster_id);
+    if !plan.models.is_empty() {
+        models::write(layout, &plan, &deployment)?;
+    }
 
     for name in plan.gateway_names() {
         supervisor.start(roles::gateway(layout, &plan, &name)?)?;

@@ -24,3 +24,4 @@ pub use error::AiError;
 pub use node::VerifiedNode;
 pub use request::{AiRequest, MAX_REQUEST, Method};
 pub use store::{Keep, StoredFile, StoredKind, TranscriptStore};
+pub use transport::is_node_url;

@@ -31,8 +31,13 @@ pub(super) struct Transport {
     relay: Option<String>,
 }
 
+/// Whether an address can be a node's: an https URL, or that of a gateway's models.
+pub fn is_node_url(node: &Url) -> bool {
+    node.has_host() && (node.scheme() == "https" || is_relay(node))
+}
+
 /// Whether an address is that of a gateway's models, `http(s)://gateway/ai`, with or without a worker's account behind it.
-pub(super) fn is_relay(node: &Url) -> bool {
+fn is_relay(node: &Url) -> bool {
     let path = node.path().trim_end_matches('/');
     matches!(node.scheme(), "http" | "https")
         && (path == RELAY || path.strip_prefix("/ai/").is_some_and(|account| account.parse::<Address>().is_ok()))
@@ -67,8 +72,7 @@ impl Transport {
     /// # Errors
     /// [`AiError::Url`] for anything but an https URL or a gateway's, [`AiError::Http`].
     pub(super) fn new(base: &Url) -> Result<Self, AiError> {
-        let is_usable = base.scheme() == "https" || is_relay(base);
-        let host = base.host_str().filter(|_| is_usable).ok_or(AiError::Url)?.to_owned();
+        let host = base.host_str().filter(|_| is_node_url(base)).ok_or(AiError::Url)?.to_owned();
         let (config, first) = tls::client_config().map_err(AiError::Tls)?;
         let client = Client::builder()
             .tls_backend_preconfigured(config)

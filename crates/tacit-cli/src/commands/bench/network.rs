@@ -49,6 +49,8 @@ pub async fn with<T>(workers: u32, work: impl AsyncFnOnce(&BenchNetwork<'_>) -> 
         workers,
         gatekeepers: GATEKEEPERS.0,
         threshold: GATEKEEPERS.1,
+        models: Vec::new(),
+        models_folder: folder.path().to_owned(),
         detach: false,
     };
     let done = during(&arguments, async |local| {
