@@ -17,7 +17,9 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 use serde::Deserialize;
-use tacit_api::{AiWorkers, FunctionAnswer, Node, Operation, Problem, ProblemKind, calls, headers, identity, limits, openapi};
+use tacit_api::{
+    AiWorkers, FunctionAnswer, Node, Operation, Problem, ProblemKind, calls, headers, identity, limits, openapi,
+};
 use tacit_ledger::Ledger;
 use tacit_receipt::TileId;
 use tacit_types::{Address, CallId, ClusterId, Digest, FunctionId};

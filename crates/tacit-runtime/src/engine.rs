@@ -318,9 +318,7 @@ fn wasmtime_config(concurrency: u32) -> Config {
 }
 
 fn link(linker: &mut Linker<Sandbox>) -> wasmtime::Result<()> {
-    use crate::bindings::engine::tacit::function::{
-        chain, clock, http, log, model, request, secrets, state, types,
-    };
+    use crate::bindings::engine::tacit::function::{chain, clock, http, log, model, request, secrets, state, types};
     use crate::bindings::function::tacit::function::random;
     types::add_to_linker::<_, HasSelf<Sandbox>>(linker, |sandbox| sandbox)?;
     state::add_to_linker::<_, HasSelf<Sandbox>>(linker, |sandbox| sandbox)?;

@@ -199,11 +199,7 @@ impl http::Host for Sandbox {
 }
 
 impl model::Host for Sandbox {
-    async fn start(
-        &mut self,
-        task: model::Task,
-        request: Vec<u8>,
-    ) -> wasmtime::Result<Result<u32, types::HostError>> {
+    async fn start(&mut self, task: model::Task, request: Vec<u8>) -> wasmtime::Result<Result<u32, types::HostError>> {
         self.counted()?;
         if let Err(error) = self.may_begin("language model")? {
             return Ok(Err(error));

@@ -19,14 +19,13 @@ pub mod typescript;
 mod wasi;
 
 pub use cache::CompiledCache;
-pub use call::{
-    Call, CallOutcome, Clock, Effect, Failure, LogEntry, LogLevel, Output, RequestInfo, Write, run_digest,
-};
+pub use call::{Call, CallOutcome, Clock, Effect, Failure, LogEntry, LogLevel, Output, RequestInfo, Write, run_digest};
 pub use egress::{AllowList, Egress, EgressError, EgressLimits, Network};
 pub use engine::{Engine, EngineConfig, Program};
 pub use error::RuntimeError;
 pub use host::{
-    Destination, Element, FetchRequest, FetchResponse, Host, HostError, ModelAnswer, ModelRun, ModelTask, Redirect, Tensor,
+    Destination, Element, FetchRequest, FetchResponse, Host, HostError, ModelAnswer, ModelRun, ModelTask, Redirect,
+    Tensor,
 };
 pub use image::digest as image_digest;
 pub use limits::{Limit, Limits};

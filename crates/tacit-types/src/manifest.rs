@@ -478,7 +478,10 @@ impl Manifest {
             return refuse("publish", "at most 64, each with a chain's name: 1 to 63 of the characters a-z, 0-9 and -");
         }
         if self.models.allow.len() > 64 || !self.models.allow.iter().all(|name| is_model_name(name)) {
-            return refuse("models.allow", "at most 64 names of models: 1 to 63 of the characters a-z, 0-9, ., _ and -");
+            return refuse(
+                "models.allow",
+                "at most 64 names of models: 1 to 63 of the characters a-z, 0-9, ., _ and -",
+            );
         }
         if self.upgrade.delay > 366 * 86_400 || self.retention.logs > 3_660 * 86_400 {
             return refuse("upgrade.delay", "at most 366 days (and retention.logs at most ten years)");

@@ -9,8 +9,9 @@ use tacit_store::Reminders;
 use tacit_types::{ClusterId, deployment::Deployment};
 
 use crate::{
-    ai, acknowledger::Acknowledger, certificates::Certificates, code::Loader, config::WorkerLimits, confirmer::Confirmer,
-    gatekeepers::Gatekeepers, keys::Keys, metrics::Metrics, receipts::Receipts, transparency::TransparencyLog,
+    acknowledger::Acknowledger, ai, certificates::Certificates, code::Loader, config::WorkerLimits,
+    confirmer::Confirmer, gatekeepers::Gatekeepers, keys::Keys, metrics::Metrics, receipts::Receipts,
+    transparency::TransparencyLog,
 };
 
 /// What all parts of a worker share.

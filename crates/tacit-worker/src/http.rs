@@ -114,7 +114,9 @@ async fn ai_sealed(
 
 fn models_of(surface: &Surface, worker: Address) -> Result<&ai::Surface, Problem> {
     let own = surface.ai.as_ref().filter(|_| worker == surface.calls.context.keys.address);
-    own.ok_or_else(|| Problem::new(ProblemKind::UnknownWorker, "no models are offered under this worker's account here"))
+    own.ok_or_else(|| {
+        Problem::new(ProblemKind::UnknownWorker, "no models are offered under this worker's account here")
+    })
 }
 
 async fn sealed_call(

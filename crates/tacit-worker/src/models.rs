@@ -75,9 +75,9 @@ fn unknown(model: &str) -> HostError {
 
 fn refused(error: InferenceError) -> HostError {
     match error {
-        InferenceError::Parameter { .. } | InferenceError::Unsupported { .. } | InferenceError::ContextLength { .. } => {
-            HostError::Invalid(error.to_string())
-        }
+        InferenceError::Parameter { .. }
+        | InferenceError::Unsupported { .. }
+        | InferenceError::ContextLength { .. } => HostError::Invalid(error.to_string()),
         error => HostError::Unavailable(error.to_string()),
     }
 }

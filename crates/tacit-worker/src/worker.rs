@@ -13,8 +13,8 @@ use tokio::{net::TcpListener, sync::Semaphore, task::JoinSet};
 
 use crate::{
     acknowledger::Acknowledger,
-    ai,
     admission::{Applicant, parse_key, renewal_time, wait_until},
+    ai,
     calls::Calls,
     certificates::{Certificates, Certified},
     chain_requests::ChainRequests,

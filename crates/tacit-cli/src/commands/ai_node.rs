@@ -32,7 +32,8 @@ impl NamedNode {
     pub fn find(named: Option<&str>, environment: &Environment) -> Result<Self, CommandError> {
         if let Some(text) = named.filter(|text| text.contains("://")) {
             let url = text.parse::<Url>().ok().filter(is_node_url).ok_or_else(|| {
-                let what = format!("{text:?} is neither an https URL nor that of a gateway's models, http(s)://GATEWAY/ai");
+                let what =
+                    format!("{text:?} is neither an https URL nor that of a gateway's models, http(s)://GATEWAY/ai");
                 CommandError::usage(what, "--node URL|DIR")
             })?;
             return Ok(Self { url: Some(url), folder: None, policy: None });

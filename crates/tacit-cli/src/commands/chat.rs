@@ -125,7 +125,9 @@ async fn first_model(client: &AiClient) -> Result<String, CommandError> {
     }
     let list: List = serde_json::from_slice(&body).map_err(|_| anyhow!("the node's list of models cannot be read"))?;
     let first = list.data.into_iter().find(|offer| offer.generates);
-    first.map(|offer| offer.id).ok_or_else(|| CommandError::from(anyhow!("the node offers no model that answers chats")))
+    first
+        .map(|offer| offer.id)
+        .ok_or_else(|| CommandError::from(anyhow!("the node offers no model that answers chats")))
 }
 
 /// What was said so far, and how it goes on.

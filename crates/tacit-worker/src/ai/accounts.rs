@@ -224,6 +224,9 @@ mod tests {
         accounts.charge(poor, 100, UnixTime(61));
         let accounts = Accounts::open(keys, file).unwrap();
         assert_eq!(kind(accounts.admit(poor, UnixTime(600))), Err((ErrorKind::Quota, None)));
-        assert_eq!(accounts.admit(Asker::Key(Credential::of("nobody")), UnixTime(1)).unwrap_err().kind, ErrorKind::InvalidKey);
+        assert_eq!(
+            accounts.admit(Asker::Key(Credential::of("nobody")), UnixTime(1)).unwrap_err().kind,
+            ErrorKind::InvalidKey
+        );
     }
 }

@@ -43,13 +43,7 @@ struct Run {
 
 impl Exchange {
     /// An exchange whose request was this body.
-    pub fn begin(
-        service: &Arc<Service>,
-        id: ExchangeId,
-        asker: Asker,
-        endpoint: Endpoint,
-        body: &[u8],
-    ) -> Self {
+    pub fn begin(service: &Arc<Service>, id: ExchangeId, asker: Asker, endpoint: Endpoint, body: &[u8]) -> Self {
         let draft = Draft {
             id,
             asker,

@@ -21,8 +21,8 @@ mod service;
 mod tls;
 
 pub use config::{AiConfig, KeyConfig, ModelConfig, Price, Provenance};
-pub use serve::{AiNode, NodeConfig};
 pub(crate) use endpoint::Endpoint;
 pub(crate) use http::{Relayed, Surface, relayed};
+pub use serve::{AiNode, NodeConfig};
 pub(crate) use serve::{Parts, start, tls_identity};
 pub(crate) use service::{Offer, ReplyBody, Service};

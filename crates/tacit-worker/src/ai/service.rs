@@ -219,7 +219,8 @@ impl Service {
             exchange.asks_for(model);
         }
         self.accounts.admit(asker, time)?;
-        if matches!(asker, Asker::Function(_)) && body.get("stream").is_some_and(|stream| stream != &Value::Bool(false)) {
+        if matches!(asker, Asker::Function(_)) && body.get("stream").is_some_and(|stream| stream != &Value::Bool(false))
+        {
             return Err(ApiError::new(ErrorKind::Invalid, "a function is given whole answers").at("stream"));
         }
         constraints(&body)?;
@@ -398,9 +399,7 @@ async fn whole(mut exchange: Exchange, id: ExchangeId, mut body: Value, sealer: 
     let bytes = Bytes::from(body.to_string());
     exchange.sends(&bytes);
     match exchange.end(InferenceOutcome::Ok).await {
-        Ok(receipt) => {
-            Reply::new(200, "application/json", ReplyBody::Whole(bytes)).with(&headers).proven(id, receipt)
-        }
+        Ok(receipt) => Reply::new(200, "application/json", ReplyBody::Whole(bytes)).with(&headers).proven(id, receipt),
         Err(error) => Reply::error(&error),
     }
 }
