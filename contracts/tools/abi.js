@@ -16,11 +16,12 @@ const CONTRACTS = {
   "RequestHub.sol": ["RequestHub"],
   "examples/StoredAnswers.sol": ["StoredAnswers"],
   "../examples/medical-check/MedicalRegistry.sol": ["MedicalRegistry"],
+  "../examples/refund-desk/RefundDesk.sol": ["RefundDesk"],
 };
 
 const root = resolve(__dirname, "..");
 const check = process.argv.includes("--check");
-const build = spawnSync(process.execPath, [resolve(__dirname, "foundry.js"), "forge", "build", "src", "../examples/medical-check/MedicalRegistry.sol", "--force"], {
+const build = spawnSync(process.execPath, [resolve(__dirname, "foundry.js"), "forge", "build", "src", ...Object.keys(CONTRACTS).filter((source) => source.startsWith("../")), "--force"], {
   cwd: root,
   stdio: ["ignore", "ignore", "inherit"],
 });

@@ -49,7 +49,7 @@ pub async fn ask_for_verdict(
     let deployment = network.deployment()?;
     let roots: Vec<B256> = deployment.genesis.roots.iter().map(|root| B256::from(*root)).collect();
     let hub = AlloyAddress::from(ledger.addresses().request_hub);
-    let mut creation = creation_code(inputs)?;
+    let mut creation = creation_code(inputs, "MedicalRegistry")?;
     creation.extend((hub, B256::from(function), B256::from(code), roots).abi_encode_params());
     let contract = writer.deploy(creation).await?.created.context("the deployment created no contract")?;
 
@@ -76,8 +76,9 @@ pub async fn ask_for_verdict(
     }
 }
 
-fn creation_code(inputs: &Inputs) -> Result<Vec<u8>> {
-    let path = inputs.project.join("contracts/abi/MedicalRegistry.json");
+/// What creates a contract, before the constructor's arguments.
+pub fn creation_code(inputs: &Inputs, contract: &str) -> Result<Vec<u8>> {
+    let path = inputs.project.join(format!("contracts/abi/{contract}.json"));
     let text = std::fs::read(&path).with_context(|| path.display().to_string())?;
     let artefact: serde_json::Value = serde_json::from_slice(&text)?;
     let code = artefact["bytecode"]["object"].as_str().or_else(|| artefact["bytecode"].as_str());

@@ -6,8 +6,8 @@ use anyhow::{Context, Result};
 use tempfile::TempDir;
 
 use crate::{
-    attacks, evidence, impostor, inputs::Inputs, mutations::Mutation, network::Network, private_data, screen::Clock,
-    tool::Tool, verification, witness,
+    attacks, evidence, impostor, inputs::Inputs, mutations::Mutation, network::Network, private_ai, private_data,
+    screen::Clock, tool::Tool, verification, witness,
 };
 
 /// A step of the demo.
@@ -25,11 +25,14 @@ pub enum Step {
     Verify,
     /// 6: attacks.
     Attacks,
+    /// 7: private AI.
+    PrivateAi,
 }
 
 impl Step {
     /// What this program shows. Step 1 ran before, while the rest was being built.
-    const SHOWN: [Self; 5] = [Self::Network, Self::PrivateData, Self::WhoSawIt, Self::Verify, Self::Attacks];
+    const SHOWN: [Self; 6] =
+        [Self::Network, Self::PrivateData, Self::WhoSawIt, Self::Verify, Self::Attacks, Self::PrivateAi];
 
     /// Number and name, as in an error.
     pub const fn name(self) -> &'static str {
@@ -40,6 +43,7 @@ impl Step {
             Self::WhoSawIt => "step 4, who saw it",
             Self::Verify => "step 5, verify",
             Self::Attacks => "step 6, attacks",
+            Self::PrivateAi => "step 7, private AI",
         }
     }
 }
@@ -59,7 +63,7 @@ impl Demo {
     /// A demo that has not begun.
     pub fn new(project: &Path, binaries: &Path) -> Result<Self> {
         let folder = tempfile::Builder::new().prefix("tacit-demo-").tempdir()?;
-        let tool = Tool::new(binaries.join("tacit"), folder.path().join("demo"));
+        let tool = Tool::new(binaries.join("tacit"), folder.path());
         let inputs = Inputs::honest(project, tool.network())?;
         Ok(Self { binaries: binaries.to_owned(), folder, tool, clock: Clock::start(), network: None, inputs })
     }
@@ -97,7 +101,7 @@ impl Demo {
             return evidence::run(&self.binaries, inputs);
         }
         if self.network.is_none() {
-            self.network = Some(Network::start(self.tool.clone(), self.folder.path())?);
+            self.network = Some(Network::start(self.tool.clone(), self.folder.path(), inputs)?);
         }
         let network = self.network.as_ref().context("the network runs from here on")?;
         match step {
@@ -110,6 +114,7 @@ impl Demo {
             Step::WhoSawIt => witness::run(network, inputs)?,
             Step::Verify => verification::run(network, inputs)?,
             Step::Attacks => attacks::run(network, inputs).await?,
+            Step::PrivateAi => private_ai::run(network, inputs).await?,
         }
         Ok(())
     }

@@ -37,6 +37,12 @@ pub struct Inputs {
     pub commands_after_copy: u32,
     /// Step 6: commands between yesterday's store and its return.
     pub commands_since_yesterday: u32,
+    /// Step 7: what a buyer writes.
+    pub complaint: String,
+    /// Step 7: the bits that differ in one byte of the swapped model.
+    pub swapped_bits: u8,
+    /// Step 7: what the forged answer says instead.
+    pub forged_label: &'static str,
     /// What step 3 leaves for the steps after it.
     pub left: Option<PrivateData>,
 }
@@ -58,6 +64,9 @@ impl Inputs {
             other_chain: 31_338,
             commands_after_copy: 2,
             commands_since_yesterday: 3,
+            complaint: "The kettle came with a crack and leaks all over the table.".to_owned(),
+            swapped_bits: 1,
+            forged_label: "other",
             left: None,
         })
     }

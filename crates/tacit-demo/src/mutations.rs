@@ -29,7 +29,7 @@ pub struct Mutation {
 }
 
 /// Every mutation, in the order of the steps.
-static MUTATIONS: [Mutation; 15] = [
+static MUTATIONS: [Mutation; 18] = [
     Mutation {
         name: "evidence-byte",
         step: Step::Evidence,
@@ -205,6 +205,36 @@ static MUTATIONS: [Mutation; 15] = [
             Ok(())
         },
     },
+    Mutation {
+        name: "message-harmless",
+        step: Step::PrivateAi,
+        what: "the buyer complains of nothing",
+        says: &["expected the label \"complaint\", found \"other\""],
+        spoil: |inputs, _| {
+            inputs.complaint = "Thank you, the books are great.".to_owned();
+            Ok(())
+        },
+    },
+    Mutation {
+        name: "model-unswapped",
+        step: Step::PrivateAi,
+        what: "the model that was swapped is the same",
+        says: &["expected that the swapped model is refused, found that it is served"],
+        spoil: |inputs, _| {
+            inputs.swapped_bits = 0;
+            Ok(())
+        },
+    },
+    Mutation {
+        name: "answer-unforged",
+        step: Step::PrivateAi,
+        what: "the forged answer is the model's own",
+        says: &["expected that the forged answer is refused (exit 3), found exit"],
+        spoil: |inputs, _| {
+            inputs.forged_label = "complaint";
+            Ok(())
+        },
+    },
 ];
 
 /// The mutation with this name.
@@ -292,7 +322,7 @@ mod tests {
 
     #[test]
     fn every_step_has_a_mutation_and_every_mutation_a_name_of_its_own() {
-        for step in [Step::Evidence, Step::Network, Step::PrivateData, Step::WhoSawIt, Step::Verify, Step::Attacks] {
+        for step in [Step::Evidence, Step::Network, Step::PrivateData, Step::WhoSawIt, Step::Verify, Step::Attacks, Step::PrivateAi] {
             assert!(MUTATIONS.iter().any(|mutation| mutation.step == step), "{}", step.name());
         }
         for mutation in &MUTATIONS {

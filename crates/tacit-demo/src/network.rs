@@ -16,7 +16,7 @@ use tacit_client::{Client, Entry};
 use tacit_types::{FunctionId, deployment::Deployment, eip712::Platform, ids::parse_hex, signature::SigningKey};
 use tacit_verify::Judge;
 
-use crate::{inputs::Inputs, screen::short, tool::Tool};
+use crate::{inputs::Inputs, private_ai, screen::short, tool::Tool};
 
 /// How long the demo waits for a process to come back.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -33,9 +33,11 @@ pub struct Network {
 
 impl Network {
     /// Starts a network below `folder`.
-    pub fn start(tool: Tool, folder: &Path) -> Result<Self> {
+    pub fn start(tool: Tool, folder: &Path, inputs: &Inputs) -> Result<Self> {
+        let model = private_ai::add_model(&tool, inputs)?;
+        let offered: &[&str] = if model { &["--model", private_ai::MODEL] } else { &[] };
         let start = Instant::now();
-        tool.run(&["up", "--detach"])?;
+        tool.run(&[&["up", "--detach"], offered].concat())?;
         let up = start.elapsed();
         let status = tool.json(&["status"])?;
         Ok(Self { tool, folder: folder.to_owned(), up, status, folders: Cell::default() })

@@ -13,12 +13,18 @@ use serde::de::DeserializeOwned;
 pub struct Tool {
     binary: PathBuf,
     network: PathBuf,
+    data: PathBuf,
 }
 
 impl Tool {
-    /// Commands of `binary` for the network in the folder `network`.
-    pub fn new(binary: PathBuf, network: PathBuf) -> Self {
-        Self { binary, network }
+    /// Commands of `binary` that keep everything below `folder`.
+    pub fn new(binary: PathBuf, folder: &Path) -> Self {
+        Self { binary, network: folder.join("demo"), data: folder.join("data") }
+    }
+
+    /// The folder in which commands keep what belongs to no network: models, transcripts.
+    pub fn data(&self) -> PathBuf {
+        self.data.join("tacit")
     }
 
     /// The network's folder.
@@ -34,7 +40,8 @@ impl Tool {
     /// A command that is not started yet.
     pub fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(&self.binary);
-        command.args(arguments).env("TACIT_DIR", &self.network).env_remove("TACIT_KEY").stdin(Stdio::null());
+        command.args(arguments).env("TACIT_DIR", &self.network).env("XDG_DATA_HOME", &self.data);
+        command.env_remove("TACIT_KEY").stdin(Stdio::null());
         command
     }
 
