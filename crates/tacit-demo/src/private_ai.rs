@@ -113,7 +113,7 @@ async fn by_a_function(network: &Network, inputs: &Inputs, model: Digest) -> Res
         refunded.block,
     );
 
-    let bundle = Bundle::from_bytes(answer.bundle())?;
+    let bundle = Bundle::parse(answer.bundle())?;
     let receipt = tacit_types::jcs::to_bytes(&said["receipt"])?;
     let cited = bundle.effects.iter().find_map(|effect| match effect {
         Effect::Inference { receipt, model } => Some((*receipt, *model)),

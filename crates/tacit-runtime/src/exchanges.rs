@@ -24,7 +24,7 @@ const REQUEST: usize = 4 << 20;
 /// Tensors of one run, axes of one tensor, and bytes of all together.
 const TENSORS: usize = 64;
 const AXES: usize = 8;
-const TENSOR_BYTES: usize = 32 << 20;
+const TENSOR_BYTES: usize = 16 << 20;
 /// Bytes of a name of a tensor.
 const NAME: usize = 256;
 

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use tacit_inference::{InferenceError, NamedTensor, TensorRequest, tensors};
+use tacit_receipt::aci::AciReceipt;
 use tacit_runtime::{Element, HostError, ModelAnswer, ModelRun, ModelTask, Tensor};
 use tacit_types::{FunctionId, manifest::Manifest};
 
@@ -39,7 +40,9 @@ pub(crate) async fn answer(
         return Err(HostError::Unavailable("the model answers in pieces, which no function takes".into()));
     };
     let receipt = reply.receipt.as_ref().and_then(|receipt| tacit_types::jcs::to_bytes(receipt).ok());
-    Ok(ModelAnswer { status: reply.status.as_u16(), body, receipt: receipt.map(Bytes::from), model: reply.model })
+    let read = reply.receipt.and_then(|receipt| AciReceipt::from_value(receipt).ok());
+    let model = read.and_then(|receipt| Some(receipt.inference()?.model_digest.digest().into_bytes()));
+    Ok(ModelAnswer { status: reply.status.as_u16(), body, receipt: receipt.map(Bytes::from), model })
 }
 
 /// Runs an ONNX model for a function.

@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use sha2::{Digest as _, Sha256};
-use tacit_runtime::CallOutcome;
+use tacit_runtime::{CallOutcome, Effect};
 
 use crate::support::{MemoryHost, call_on, command, program, text};
 
@@ -37,7 +37,12 @@ fn each_exchange_is_an_effect_in_order_of_its_start() {
     let effects: Vec<_> = outcome
         .effects
         .iter()
-        .map(|effect| (effect.method.as_str(), effect.url, effect.status, effect.response, effect.server_key))
+        .map(|effect| match effect {
+            Effect::Fetch { method, url, status, response, server_key } => {
+                (method.as_str(), *url, *status, *response, *server_key)
+            }
+            other => panic!("{other:?}"),
+        })
         .collect();
     assert_eq!(
         effects,

@@ -9,6 +9,7 @@ mod egress;
 mod exchanges;
 mod javascript;
 mod limits;
+mod models;
 mod publications;
 mod state;
 mod support;

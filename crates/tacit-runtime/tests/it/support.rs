@@ -7,11 +7,15 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use serde_json::{Value, json};
 use tacit_runtime::{
     Call, CallOutcome, Destination, Engine, EngineConfig, Failure, FetchRequest, FetchResponse, Host, HostError, Limit,
-    Limits, Program,
+    Limits, ModelAnswer, ModelRun, ModelTask, Program, Tensor,
 };
 use zeroize::Zeroizing;
+
+/// The receipt of every answer of a model.
+pub const RECEIPT: &[u8] = br#"{"receipt_id":"rcpt_1"}"#;
 
 pub fn engine() -> Engine {
     static ENGINE: OnceLock<Engine> = OnceLock::new();
@@ -91,6 +95,36 @@ impl Host for MemoryHost {
             redirected: false,
             server_key: [7; 32],
         })
+    }
+
+    /// Says the last word of the request after `delay`, with a receipt; a model called `full` refuses.
+    async fn model(&self, task: ModelTask, request: Bytes) -> Result<ModelAnswer, HostError> {
+        let request: Value = serde_json::from_slice(&request).map_err(|_| HostError::Invalid("no JSON".into()))?;
+        let open = self.open.fetch_add(1, Ordering::SeqCst) + 1;
+        self.most_open.fetch_max(open, Ordering::SeqCst);
+        tokio::time::sleep(self.delay).await;
+        self.open.fetch_sub(1, Ordering::SeqCst);
+        let receipt = Some(Bytes::from_static(RECEIPT));
+        match request["model"].as_str() {
+            Some("small") => {
+                let body = json!({ "task": format!("{task:?}"), "said": request["say"] }).to_string().into();
+                Ok(ModelAnswer { status: 200, body, receipt, model: Some([3; 32]) })
+            }
+            Some("full") => {
+                let error = json!({ "message": "too long", "code": "context_length_exceeded", "param": "messages" });
+                Ok(ModelAnswer { status: 400, body: json!({ "error": error }).to_string().into(), receipt, model: None })
+            }
+            _ => Err(HostError::Denied("the manifest does not allow it".into())),
+        }
+    }
+
+    /// Gives every input back, its name and the order turned round.
+    async fn run_model(&self, model: &str, inputs: Vec<Tensor>) -> Result<ModelRun, HostError> {
+        if model != "mirror" {
+            return Err(HostError::Denied("the manifest does not allow it".into()));
+        }
+        let turned = |tensor: Tensor| Tensor { name: tensor.name.chars().rev().collect(), ..tensor };
+        Ok(ModelRun { outputs: inputs.into_iter().rev().map(turned).collect(), model: [4; 32] })
     }
 
     async fn destination(&self, chain: &str, contract: &str, topic: &str) -> Result<Destination, HostError> {

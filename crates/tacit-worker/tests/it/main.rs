@@ -7,6 +7,7 @@ mod calls;
 mod chain;
 mod failures;
 mod full_disk;
+mod models;
 mod network;
 mod overdue;
 mod publications;

@@ -237,6 +237,7 @@ impl Network {
             machine: Machine::GuestAgent { socket: self.machines[GATEKEEPERS + index].socket().to_owned() },
             collateral: None,
             gpus: None,
+            ai: None,
             gateways: Vec::new(),
             limits: WorkerLimits { lease_seconds: LEASE, sandboxes: 8, ..WorkerLimits::default() },
         }
@@ -258,6 +259,11 @@ impl Network {
         let worker = Worker::start(config).await.unwrap();
         tokio::time::timeout(Duration::from_secs(60), worker.certified()).await.expect("admitted");
         worker
+    }
+
+    /// URL of the gateway.
+    pub fn gateway(&self) -> &str {
+        &self.deployment.gateways[0]
     }
 
     /// A client without a name, through the gateway.

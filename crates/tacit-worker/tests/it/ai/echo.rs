@@ -11,7 +11,7 @@ use std::{
 use async_trait::async_trait;
 use tacit_inference::{
     Backend, ChatRequest, CompletionRequest, Embedding, EmbeddingRequest, Event, FinishReason, Generation,
-    InferenceError, ModelIdentity, Prompt, Usage,
+    InferenceError, ModelIdentity, Prompt, TensorAnswer, TensorRequest, Usage,
 };
 use tacit_types::Digest;
 
@@ -95,6 +95,14 @@ impl Backend for Echo {
         match request.prompt {
             Prompt::Text(text) => self.say(text, request.sampling.choices, request.sampling.seed),
             Prompt::Tokens(_) => Err(InferenceError::Unsupported { model: "echo".into(), what: "read tokens" }),
+        }
+    }
+
+    /// Gives the inputs back; one without elements is refused.
+    async fn run(&self, request: TensorRequest) -> Result<TensorAnswer, InferenceError> {
+        match request.inputs.iter().find(|input| input.data.is_empty()) {
+            Some(input) => Err(InferenceError::Parameter { parameter: input.name.clone(), reason: "is empty".into() }),
+            None => Ok(TensorAnswer { outputs: request.inputs }),
         }
     }
 
