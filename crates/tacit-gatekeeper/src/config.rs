@@ -99,6 +99,8 @@ mod tests {
         let own = format!("{GOOD}[collateral]\npccs = \"https://pccs.example/\"\n");
         let own = Config::from_toml(&own).unwrap().collateral.unwrap();
         assert_eq!(own.pccs.as_str(), "https://pccs.example/");
+        let example = Config::from_toml(include_str!("../../../deploy/gatekeeper.toml")).unwrap();
+        assert_eq!((example.finality, example.collateral.is_some()), (finalized(), true));
         assert_eq!(own.kds, Endpoints::default().kds);
         let number = Config::from_toml(&format!("{GOOD}finality = 3\n")).unwrap();
         assert_eq!(number.finality, Finality::Confirmations(3));

@@ -109,6 +109,15 @@ mod tests {
     "#;
 
     #[test]
+    fn the_example_names_every_setting_at_its_default() {
+        let example: WorkerConfig = toml::from_str(include_str!("../../../deploy/worker.toml")).unwrap();
+        assert_eq!(example.limits, WorkerLimits::default());
+        let ai = example.ai.unwrap();
+        assert_eq!(ai.models[0].engine, tacit_inference::EngineSettings::default());
+        assert!(ai.keys[0].tokens.is_some() && ai.models[0].price.is_some());
+    }
+
+    #[test]
     fn defaults_are_filled_in_and_unknown_keys_refused() {
         let config: WorkerConfig = toml::from_str(SMALL).unwrap();
         assert_eq!((config.limits, config.endpoint), (WorkerLimits::default(), None));
