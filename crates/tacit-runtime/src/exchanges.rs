@@ -119,12 +119,12 @@ impl Exchanges {
 
 impl Sandbox {
     /// Whether one more exchange may begin.
-    fn may_begin(&self, what: &str) -> wasmtime::Result<Result<(), types::HostError>> {
+    fn may_begin(&self, what: &str, power: &str) -> wasmtime::Result<Result<(), types::HostError>> {
         if let Err(error) = self.entered(what) {
             return Ok(Err(error));
         }
         if matches!(self.clock, Clock::Fixed(_)) {
-            return Ok(Err(types::HostError::Denied(format!("a deterministic method has no {what}"))));
+            return Ok(Err(types::HostError::Denied(format!("a deterministic method has no {power}"))));
         }
         if self.exchanges.running.len() >= self.limits.open_fetches as usize {
             return Err(Limit::OpenFetches.into());
@@ -136,7 +136,7 @@ impl Sandbox {
 impl http::Host for Sandbox {
     async fn start_fetch(&mut self, request: http::Request) -> wasmtime::Result<Result<u32, types::HostError>> {
         self.counted()?;
-        if let Err(error) = self.may_begin("network")? {
+        if let Err(error) = self.may_begin("fetch", "network")? {
             return Ok(Err(error));
         }
         let id = self.exchanges.number();
@@ -201,7 +201,7 @@ impl http::Host for Sandbox {
 impl model::Host for Sandbox {
     async fn start(&mut self, task: model::Task, request: Vec<u8>) -> wasmtime::Result<Result<u32, types::HostError>> {
         self.counted()?;
-        if let Err(error) = self.may_begin("language model")? {
+        if let Err(error) = self.may_begin("model", "language model")? {
             return Ok(Err(error));
         }
         if request.len() > REQUEST {
