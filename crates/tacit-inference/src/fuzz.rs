@@ -7,6 +7,8 @@ use tacit_types::Digest;
 use crate::{
     gguf::{self, Metadata},
     manifest::{FileRole, MODEL_VERSION, ModelFile, ModelManifest},
+    onnx,
+    tensors::{self, Dimension, Element, NamedTensor, TensorKind, TensorRequest},
     upstream::SseParser,
 };
 
@@ -14,8 +16,13 @@ use crate::{
 pub type Body = fn(&[u8]);
 
 /// Each parser by name.
-pub const BODIES: [(&str, Body); 3] =
-    [("gguf_header", gguf_header), ("model_manifest", model_manifest), ("server_events", server_events)];
+pub const BODIES: [(&str, Body); 5] = [
+    ("gguf_header", gguf_header),
+    ("model_manifest", model_manifest),
+    ("onnx_header", onnx_header),
+    ("server_events", server_events),
+    ("tensor_request", tensor_request),
+];
 
 /// Messages that these functions accept, for a fuzzer to begin with: by the name of the function.
 pub fn seeds() -> Vec<(&'static str, Vec<u8>)> {
@@ -58,11 +65,17 @@ pub fn seeds() -> Vec<(&'static str, Vec<u8>)> {
         embedding: None,
         upstream: None,
     };
+    let request = TensorRequest {
+        inputs: vec![NamedTensor::of_f32("x", &[1, 2], &[1.0, 2.0]), NamedTensor::of_i64("n", &[1], &[3])],
+    };
     vec![
         ("gguf_header", written(&model, &embeddings)),
         ("gguf_header", written(&adapter, &halves)),
         ("model_manifest", manifest.to_bytes().unwrap_or_default()),
+        // Version, producer, graph, version of the operators, licence.
+        ("onnx_header", b"\x08\x09\x12\x01t:\x03\x12\x01gB\x02\x10\x11r\x0e\x0a\x07license\x12\x03MIT".to_vec()),
         ("server_events", b"data: {\"choices\":[]}\n\n: comment\r\ndata: [DONE]\r\n\r\n".to_vec()),
+        ("tensor_request", serde_json::to_vec(&request).unwrap_or_default()),
     ]
 }
 
@@ -95,4 +108,73 @@ pub fn server_events(bytes: &[u8]) {
         bytes.chunks(size).map(|piece| parser.push(piece)).collect::<Result<Vec<_>, _>>().map(|events| events.concat())
     });
     assert_eq!(one, other, "pieces change nothing");
+}
+
+/// What stands around the graph of an ONNX file.
+pub fn onnx_header(bytes: &[u8]) {
+    if let Ok(header) = onnx::read(bytes, bytes.len() as u64) {
+        assert!(bytes.first().is_some_and(|byte| onnx::may_begin(*byte)), "it begins as such files do");
+        assert!(header.graph <= bytes.len() as u64, "the graph lies within its file");
+    }
+}
+
+/// A request for tensors, against what a model takes, and against its own shapes.
+pub fn tensor_request(bytes: &[u8]) {
+    let Ok(request) = serde_json::from_slice::<TensorRequest>(bytes) else { return };
+    let kind = |name: &str, element, shape: Vec<Dimension>| TensorKind { name: name.to_owned(), element, shape };
+    let free = || Dimension::Free("n".to_owned());
+    let fixed = [kind("x", Element::F32, vec![free(), Dimension::Fixed(2)]), kind("n", Element::I64, vec![free()])];
+    let shape = |tensor: &NamedTensor| tensor.shape.iter().map(|size| Dimension::Fixed(*size)).collect();
+    let own: Vec<TensorKind> =
+        request.inputs.iter().map(|tensor| kind(&tensor.name, tensor.element, shape(tensor))).collect();
+    for takes in [&fixed[..], &own] {
+        if tensors::check(&request, takes).is_ok() {
+            for tensor in &request.inputs {
+                assert_eq!(tensors::length(&tensor.shape, tensor.element), Some(tensor.data.len()), "whole elements");
+            }
+        }
+    }
+    let again = serde_json::to_vec(&request).expect("it was read");
+    assert_eq!(serde_json::from_slice::<TensorRequest>(&again).expect("it was written here"), request);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn seeds_and_what_is_near_them_panic_nowhere() {
+        let mut state = 0x9e37_79b9_7f4a_7c15_u64;
+        let mut next = |below: usize| {
+            state ^= state << 13;
+            state ^= state >> 7;
+            state ^= state << 17;
+            usize::try_from(state >> 33).unwrap() % below
+        };
+        for (name, seed) in seeds() {
+            let body = BODIES.iter().find(|(body, _)| *body == name).unwrap().1;
+            (0..=seed.len()).for_each(|end| body(&seed[..end]));
+            for _ in 0..5_000 {
+                let mut bytes = seed.clone();
+                for _ in 0..=next(4) {
+                    let at = next(bytes.len());
+                    bytes[at] = u8::try_from(next(256)).unwrap();
+                }
+                body(&bytes);
+            }
+        }
+        assert!(BODIES.iter().all(|(name, _)| seeds().iter().any(|(seed, _)| seed == name)));
+    }
+
+    #[test]
+    fn seeds_are_accepted() {
+        for (name, seed) in seeds() {
+            let accepted = match name {
+                "onnx_header" => onnx::read(seed.as_slice(), seed.len() as u64).is_ok(),
+                "tensor_request" => serde_json::from_slice::<TensorRequest>(&seed).is_ok(),
+                _ => true,
+            };
+            assert!(accepted, "{name}");
+        }
+    }
 }

@@ -7,6 +7,7 @@ pub mod gguf;
 mod limits;
 mod llama;
 pub mod manifest;
+pub mod onnx;
 pub mod process;
 mod request;
 pub mod store;
@@ -21,6 +22,7 @@ pub use backend::{
 };
 pub use llama::{EngineSettings, LlamaCpp};
 pub use manifest::ModelManifest;
+pub use onnx::OnnxModel;
 pub use process::ModelProcess;
 pub use request::{
     ChatRequest, CompletionRequest, EmbeddingRequest, Message, OutputFormat, Prompt, Role, Sampling, Tool, ToolCall,

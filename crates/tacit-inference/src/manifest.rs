@@ -43,6 +43,8 @@ pub enum ModelManifestError {
 pub enum FileRole {
     /// The model itself, in GGUF, with its tokenizer and chat template.
     Weights,
+    /// The model itself, in ONNX: it runs tensors.
+    Onnx,
     /// A LoRA adapter, in GGUF. Adapters are applied in the order in which they stand.
     Adapter,
     /// A tokenizer outside the weights, of an upstream's model.
@@ -109,7 +111,7 @@ pub struct ModelManifest {
     /// Where adapters come from, one for each.
     #[serde(skip_serializing_if = "Vec::is_empty", default)]
     pub lineage: Vec<Lineage>,
-    /// Tokens that it was trained on at a time.
+    /// Tokens that it was trained on at a time; 1 of a model that runs tensors.
     pub context: u32,
     /// Length of its embeddings, if it makes those and no text.
     #[serde(skip_serializing_if = "Option::is_none", default)]
@@ -173,7 +175,10 @@ impl ModelManifest {
         member(digests.len() == self.files.len(), "files", "are all different")?;
         let weights: Vec<Digest> = self.files_of(FileRole::Weights).map(|file| file.sha256).collect();
         let is_upstream = self.upstream.is_some();
-        member(weights.len() == 1 || (is_upstream && weights.is_empty()), "files", "have one file of weights")?;
+        let runs_tensors = self.files_of(FileRole::Onnx).next().is_some();
+        member(!runs_tensors || self.files.len() == 1, "files", "are one alone, of an ONNX model")?;
+        let has_model = weights.len() == 1 || runs_tensors || (is_upstream && weights.is_empty());
+        member(has_model, "files", "have one file of weights")?;
         member(self.files_of(FileRole::Template).count() <= 1, "files", "have at most one template")?;
         let adapters: Vec<Digest> = self.files_of(FileRole::Adapter).map(|file| file.sha256).collect();
         let lineage: Vec<Digest> = self.lineage.iter().map(|line| line.adapter).collect();
@@ -254,6 +259,8 @@ mod tests {
         check("files", &|m| m.files[0].role = FileRole::Template);
         check("files", &|m| m.files[1].role = FileRole::Weights);
         check("files", &|m| m.files = vec![m.files[0].clone(); 33]);
+        check("files", &|m| m.files[0].role = FileRole::Onnx);
+        check("files", &|m| m.files[1].role = FileRole::Onnx);
         check("lineage", &|m| m.lineage.clear());
         check("lineage", &|m| m.lineage[0].base = Digest::ZERO);
         check("context", &|m| m.context = 0);

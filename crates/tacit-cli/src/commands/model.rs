@@ -4,7 +4,9 @@ use std::{path::Path, sync::Arc};
 
 use anyhow::{Context as _, anyhow};
 use tacit_inference::{
-    Backend, EngineSettings, LlamaCpp, ModelManifest, ModelProcess, ModelStore, process,
+    Backend, EngineSettings, ModelManifest, ModelProcess, ModelStore,
+    manifest::FileRole,
+    process,
     store::{NewModel, StoreError},
 };
 
@@ -73,6 +75,7 @@ fn described(manifest: &ModelManifest) -> Result<String, CommandError> {
     let digest = manifest.digest().context("a manifest without a digest")?;
     let bytes: u64 = manifest.files.iter().map(|file| file.size).sum();
     let kind = match manifest.embedding {
+        _ if manifest.files_of(FileRole::Onnx).next().is_some() => "tensors".to_owned(),
         Some(length) => format!("embeddings of {length}"),
         None => format!("{} tokens", manifest.context),
     };
@@ -107,7 +110,7 @@ async fn serve(arguments: &ModelRunArguments) -> CommandResult {
     let settings: EngineSettings = serde_json::from_str(&arguments.settings)?;
     let (store, name) = (ModelStore::at(&arguments.store), arguments.name.clone());
     let created = super::now().0;
-    let load = move || LlamaCpp::open(&store, &name, created, &settings);
+    let load = move || process::load(&store, &name, created, &settings);
     process::serve(load, tokio::io::stdin(), tokio::io::stdout()).await?;
     // The engine's threads may still be at work for somebody who has gone away.
     std::process::exit(0);

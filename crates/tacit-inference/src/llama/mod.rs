@@ -344,7 +344,7 @@ fn load(weights: &Path) -> Result<LlamaModel, InferenceError> {
 
 /// The kernels are built for x86-64-v3 (docs/decisions/0011-inference-engine.md): elsewhere they would die of an unknown
 /// instruction.
-fn instructions() -> Result<(), InferenceError> {
+pub(crate) fn instructions() -> Result<(), InferenceError> {
     #[cfg(target_arch = "x86_64")]
     {
         let has = [

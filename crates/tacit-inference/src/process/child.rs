@@ -8,24 +8,59 @@ use tokio::{
     task::AbortHandle,
 };
 
-use super::frame::{self, Answer, Ask};
-use crate::{Backend, Generation, InferenceError};
+use super::{
+    engine,
+    frame::{self, Answer, Ask},
+};
+use crate::{
+    Backend, EngineSettings, Generation, InferenceError, LlamaCpp, ModelStore, OnnxModel, manifest::FileRole, onnx,
+};
 
 /// Answers on their way to the parent.
 const OUTGOING: usize = 256;
+
+/// Loads a model of a store, whichever engine runs it. Only for a process that does nothing else: the memory of one that runs an ONNX
+/// model is bounded from here on.
+///
+/// # Errors
+/// [`InferenceError::Engine`], as [`LlamaCpp::open`] and [`OnnxModel::open`].
+pub fn load(
+    models: &ModelStore,
+    name: &str,
+    created: u64,
+    settings: &EngineSettings,
+) -> Result<Arc<dyn Backend>, InferenceError> {
+    let manifest = models.manifest(name).map_err(|error| engine(error.to_string()))?;
+    let file = manifest.files_of(FileRole::Onnx).next().map(|file| file.size);
+    Ok(match file {
+        Some(size) => {
+            limit_memory(size.saturating_mul(4).saturating_add(onnx::MEMORY))?;
+            Arc::new(OnnxModel::open(models, name, created)?)
+        }
+        None => Arc::new(LlamaCpp::open(models, name, created, settings)?),
+    })
+}
+
+/// Bounds what this process may allocate. An allocation beyond that ends it.
+fn limit_memory(bytes: u64) -> Result<(), InferenceError> {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let bytes = getrlimit(Resource::Data).maximum.map_or(bytes, |most| most.min(bytes));
+    let limit = Rlimit { current: Some(bytes), maximum: Some(bytes) };
+    setrlimit(Resource::Data, limit).map_err(|error| engine(format!("its memory could not be bounded: {error}")))
+}
 
 /// Loads a model, says so, and answers until the parent closes `input`.
 ///
 /// # Errors
 /// When `input` or `output` fails. A model that cannot be loaded is told to the parent and is no error here.
-pub async fn serve<B: Backend>(
-    load: impl FnOnce() -> Result<B, InferenceError> + Send + 'static,
+pub async fn serve(
+    load: impl FnOnce() -> Result<Arc<dyn Backend>, InferenceError> + Send + 'static,
     mut input: impl AsyncRead + Unpin,
     mut output: impl AsyncWrite + Unpin + Send + 'static,
 ) -> io::Result<()> {
     let loaded = tokio::task::spawn_blocking(load).await;
     let backend = match loaded.unwrap_or_else(|_| Err(InferenceError::Engine("loading it failed".to_owned()))) {
-        Ok(backend) => Arc::new(backend),
+        Ok(backend) => backend,
         Err(error) => {
             frame::write(&mut output, &Answer::Failed(error)).await?;
             return output.flush().await;

@@ -22,7 +22,7 @@ use tokio::{
     sync::{Notify, mpsc, oneshot},
 };
 
-pub use self::child::serve;
+pub use self::child::{load, serve};
 use self::frame::{Answer, Ask};
 use crate::{
     Backend, ChatRequest, CompletionRequest, Embedding, EmbeddingRequest, Event, Generation, InferenceError,

@@ -5,6 +5,7 @@
 
 mod checked;
 mod convert;
+mod kind;
 mod source;
 
 use std::{
@@ -17,6 +18,7 @@ use std::{
 use tacit_types::{Digest, formats::sha256};
 use url::Url;
 
+use self::kind::Kind;
 pub use self::{
     checked::CheckedFile,
     source::{Source, SourceError},
@@ -26,14 +28,13 @@ use crate::{
     manifest::{
         FileRole, Lineage, MAX_MANIFEST, MODEL_VERSION, ModelFile, ModelManifest, ModelManifestError, is_model_name,
     },
+    onnx::{self, OnnxError},
 };
 
 /// Greatest file that is added.
 pub const MAX_FILE: u64 = 256 << 30;
 /// How long a server may be silent.
 const SILENCE: Duration = Duration::from_secs(60);
-/// What stands for a licence that the file does not name.
-const UNKNOWN_LICENCE: &str = "LicenseRef-Unknown";
 
 /// Why a model was not added or not opened.
 #[derive(Debug, thiserror::Error)]
@@ -89,6 +90,9 @@ pub enum StoreError {
     /// The file is no model that can be run.
     #[error("the file cannot be run")]
     Gguf(#[from] GgufError),
+    /// The file is no ONNX model that can be run.
+    #[error("the file cannot be run as an ONNX model")]
+    Onnx(#[from] OnnxError),
     /// The file is no model that can be converted.
     #[error("the file cannot be converted: {0}")]
     Convert(String),
@@ -190,18 +194,16 @@ impl ModelStore {
             (found, size) = checked::hash_into(bytes, &mut nowhere).map_err(failed(made.path()))?;
             part = made;
         }
-        let header = read_header(part.path(), size)?;
-        header.check_model()?;
+        let header = Kind::read(part.path(), size)?;
         let name = match &model.name {
             Some(name) => name.clone(),
             None => {
-                let name = name_of(&header, &model.source);
+                let name = name_of(header.own_name(), &model.source);
                 self.check_name(&name)?;
                 name
             }
         };
-        let manifest =
-            describe(name, &header, &model, ModelFile { role: FileRole::Weights, sha256: found, size }, converted_from);
+        let manifest = header.describe(name, &model, found, size, converted_from);
         let bytes = manifest.to_bytes()?;
         part.as_file().sync_all().map_err(failed(part.path()))?;
         let place = self.file(found);
@@ -327,6 +329,7 @@ impl ModelStore {
             let checked = CheckedFile::read(&self.file(file.sha256), file.sha256, file.size)?;
             match file.role {
                 FileRole::Weights => header_of(&checked)?.check_model()?,
+                FileRole::Onnx => drop(onnx::read(BufReader::new(checked.open()?), checked.size())?),
                 FileRole::Adapter => header_of(&checked)?.check_adapter()?,
                 FileRole::Tokenizer | FileRole::Template => {}
             }
@@ -370,6 +373,11 @@ impl OpenModel {
         self.of(FileRole::Weights).next()
     }
 
+    /// The file of an ONNX model, if it is one.
+    pub fn onnx(&self) -> Option<&CheckedFile> {
+        self.of(FileRole::Onnx).next()
+    }
+
     /// The adapters, in their order.
     pub fn adapters(&self) -> impl Iterator<Item = &CheckedFile> {
         self.of(FileRole::Adapter)
@@ -393,46 +401,13 @@ fn read_header(path: &Path, size: u64) -> Result<Gguf, StoreError> {
     Ok(gguf::read(BufReader::new(file), size)?)
 }
 
-/// What the header of a model says about it.
-fn describe(
-    name: String,
-    header: &Gguf,
-    model: &NewModel,
-    weights: ModelFile,
-    converted_from: Option<Digest>,
-) -> ModelManifest {
-    let number = |key: &str| header.number(&header.of_architecture(key)).and_then(|number| u32::try_from(number).ok());
-    let licence = model.licence.clone().or_else(|| header.text("general.license").map(spdx));
-    ModelManifest {
-        version: MODEL_VERSION.to_owned(),
-        name,
-        licence: licence.unwrap_or_else(|| UNKNOWN_LICENCE.to_owned()),
-        source: model.source.shown(),
-        files: vec![weights],
-        template: header.text("tokenizer.chat_template").map(|template| sha256(template.as_bytes())),
-        converted_from,
-        lineage: Vec::new(),
-        context: number("context_length").unwrap_or(1),
-        embedding: header.is_embedding().then(|| number("embedding_length")).flatten(),
-        upstream: None,
-    }
-}
-
-/// Licences in model files are often written in small letters.
-fn spdx(written: &str) -> String {
-    const KNOWN: [&str; 6] = ["Apache-2.0", "MIT", "BSD-3-Clause", "CC-BY-4.0", "CC-BY-SA-4.0", "CC0-1.0"];
-    KNOWN
-        .iter()
-        .find(|known| known.eq_ignore_ascii_case(written))
-        .map_or_else(|| written.to_owned(), ToString::to_string)
-}
-
-/// A name from what the file calls itself, else from the file's own name.
-fn name_of(header: &Gguf, source: &Source) -> String {
+/// A name from the file's own name, else from what the model calls itself.
+fn name_of(own: Option<&str>, source: &Source) -> String {
     let shown = source.shown();
     let file = shown.rsplit('/').next().unwrap_or_default();
-    let stem = file.strip_suffix(".gguf").or_else(|| file.strip_suffix(".safetensors")).unwrap_or(file);
-    let wanted = if stem.is_empty() || stem == "model" { header.text("general.name").unwrap_or(stem) } else { stem };
+    let endings = [".gguf", ".safetensors", ".onnx"];
+    let stem = endings.iter().find_map(|ending| file.strip_suffix(ending)).unwrap_or(file);
+    let wanted = if stem.is_empty() || stem == "model" { own.unwrap_or(stem) } else { stem };
     let plain: String = wanted
         .to_ascii_lowercase()
         .chars()

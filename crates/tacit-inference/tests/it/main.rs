@@ -5,5 +5,7 @@
 mod chats;
 mod embeddings;
 mod models;
+mod onnx;
 mod processes;
+mod protobuf;
 mod upstreams;

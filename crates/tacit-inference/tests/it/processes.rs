@@ -13,7 +13,7 @@ use tacit_types::formats::sha256;
 use crate::models::{chat, completion, first_text, greedy, small, smollm, whole};
 
 /// The process that the example beside these tests runs.
-fn launch(store: &Path, name: &str, settings: &EngineSettings) -> Launch {
+pub fn launch(store: &Path, name: &str, settings: &EngineSettings) -> Launch {
     let tests = std::env::current_exe().unwrap();
     let program = tests.parent().unwrap().parent().unwrap().join("examples/model_process");
     let settings = serde_json::to_string(settings).unwrap();
@@ -26,7 +26,7 @@ async fn add(store: &ModelStore, path: &Path, name: &str) -> Result<tacit_infere
 }
 
 /// Puts a file into a store behind its right digest, past every check.
-fn smuggle(folder: &Path, name: &str, bytes: &[u8]) {
+pub fn smuggle(folder: &Path, name: &str, role: FileRole, bytes: &[u8]) {
     std::fs::create_dir_all(folder.join("files")).unwrap();
     let digest = sha256(bytes);
     std::fs::write(folder.join("files").join(&digest.to_string()[2..]), bytes).unwrap();
@@ -35,7 +35,7 @@ fn smuggle(folder: &Path, name: &str, bytes: &[u8]) {
         name: name.to_owned(),
         licence: "MIT".to_owned(),
         source: "tests".to_owned(),
-        files: vec![ModelFile { role: FileRole::Weights, sha256: digest, size: bytes.len() as u64 }],
+        files: vec![ModelFile { role, sha256: digest, size: bytes.len() as u64 }],
         template: None,
         converted_from: None,
         lineage: Vec::new(),
@@ -108,7 +108,7 @@ async fn hostile_files_behind_right_digests_end_no_more_than_their_process() {
         ("names", patched(place(b"blk.0.attn_q.weight"), b"blk.0.attn_x.weight")),
     ];
     for (name, bytes) in files {
-        smuggle(folder.path(), name, &bytes);
+        smuggle(folder.path(), name, FileRole::Weights, &bytes);
         let started = ModelProcess::start(launch(folder.path(), name, &small())).await;
         match started {
             Err(InferenceError::Engine(reason)) => println!("{name}: {reason}"),
