@@ -149,8 +149,8 @@ fn tensor(tensor: &TensorProto) -> Result<(), OnnxError> {
     if tensor.dims.len() > MAX_RANK {
         return refused("has too many dimensions");
     }
-    let dimensions = tensor.dims.iter().map(|dimension| usize::try_from(*dimension).ok());
-    let values = dimensions.into_iter().try_fold(1_usize, |values, dimension| values.checked_mul(dimension?));
+    let mut dimensions = tensor.dims.iter().map(|dimension| usize::try_from(*dimension).ok());
+    let values = dimensions.try_fold(1_usize, |values, dimension| values.checked_mul(dimension?));
     let Some(values) = values else { return refused("has a shape that no tensor has") };
     let kind = DataType::try_from(tensor.data_type).unwrap_or(DataType::Undefined);
     let (width, stored) = match kind {

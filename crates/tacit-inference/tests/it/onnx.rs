@@ -169,9 +169,8 @@ async fn every_unfit_input_is_refused_by_its_name() {
         ("mask", "neither 0 nor 1", vec![x(&[1, 2]), mask(&[2])]),
         ("inputs[1]", "has a name of at most 256 bytes", vec![x(&[1, 2]), named(&"z".repeat(257))]),
         ("inputs", "are at most 64", vec![x(&[1, 2]); 65]),
-        ("mask", "is missing", Vec::new()),
+        ("x", "is missing", Vec::new()),
     ];
-    inputs[16].0 = "x";
     let many: Vec<NamedTensor> =
         (0..3).map(|index| NamedTensor { name: index.to_string(), ..x(&[1 << 20, 2]) }).collect();
     inputs.push(("inputs", "have at most 16777216 bytes together", many));
