@@ -221,3 +221,32 @@ fn a_small_model_answers_and_what_it_says_is_proven() {
     // The node is gone: transcripts hold, and its log cannot be asked for.
     assert_eq!(tool.run(&audit).status, 5);
 }
+
+#[test]
+fn a_network_offers_models_through_its_gateways() {
+    let Some(weights) = weights() else { return };
+    let mut tool = Tool::new();
+    let added = tool.run(&["model", "add", &weights, "--name", "smollm2", "--licence", "Apache-2.0"]);
+    assert_eq!(added.status, 0, "{}", added.err);
+    let small = ["--workers", "1", "--gatekeepers", "1", "--threshold", "1", "--model", "smollm2"];
+    let _network = tool.start_network_with(&small);
+    let folder = tool.path().join("network/models");
+    // No node of `tacit serve` runs, so that of the network is meant.
+    let ask = |more: &[&str]| tool.run(&[&["chat", "Say hello.", "--max-tokens", "4", "--json"], more].concat());
+    let run = ask(&[]);
+    assert_eq!(run.status, 0, "{}", run.err);
+    assert!(run.err.contains("SIMULATED node http://127.0.0.1:") && run.err.contains("/ai:"), "{}", run.err);
+    let report: Value = serde_json::from_str(&run.out).unwrap();
+    assert_eq!((&report["verdict"], &report["model"]), (&"simulated".into(), &"smollm2".into()), "{report}");
+    assert_eq!(ask(&["--policy", "standard"]).status, 4);
+
+    // The worker ends TLS for whoever reaches it directly, and its receipts are found in the same log.
+    let plan: Value = serde_json::from_slice(&std::fs::read(tool.path().join("network/network.json")).unwrap()).unwrap();
+    let direct = format!("https://127.0.0.1:{}", plan["ports"]["worker-1-models"]);
+    let (policy, key) = (folder.join("policy.json"), folder.join("api.key"));
+    let to = ["--node", &direct, "--policy", policy.to_str().unwrap(), "--api-key", key.to_str().unwrap()];
+    let run = ask(&to);
+    assert_eq!(run.status, 0, "{}", run.err);
+    let again: Value = serde_json::from_str(&run.out).unwrap();
+    assert_eq!(again["logIndex"].as_u64(), report["logIndex"].as_u64().map(|index| index + 1), "{report} {again}");
+}

@@ -104,9 +104,14 @@ impl Tool {
 
     /// Starts a network that is stopped when the guard is dropped.
     pub fn start_network(&mut self) -> Network {
+        self.start_network_with(&[])
+    }
+
+    /// The same with further arguments of `tacit up`.
+    pub fn start_network_with(&mut self, arguments: &[&str]) -> Network {
         let folder = self.path().join("network");
         self.network = Some(folder.clone());
-        let run = self.run(&["up", "--detach"]);
+        let run = self.run(&[&["up", "--detach"], arguments].concat());
         assert_eq!(run.status, 0, "{}", run.err);
         Network { folder }
     }
