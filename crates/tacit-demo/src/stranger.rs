@@ -53,6 +53,8 @@ impl Stranger {
         let url = format!("http://{address}");
         config.insert("listen".into(), address.to_string().into());
         config.insert("endpoint".into(), url.clone().into());
+        // The port of the models is taken, and no attack needs them.
+        config.remove("ai");
         let path = folder.join("stranger.toml");
         std::fs::write(&path, toml::to_string(&config)?)?;
         let log = folder.join("stranger.log");
