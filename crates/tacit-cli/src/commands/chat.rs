@@ -125,7 +125,9 @@ async fn first_model(client: &AiClient) -> Result<String, CommandError> {
     }
     let list: List = serde_json::from_slice(&body).map_err(|_| anyhow!("the node's list of models cannot be read"))?;
     let first = list.data.into_iter().find(|offer| offer.generates);
-    first.map(|offer| offer.id).ok_or_else(|| CommandError::from(anyhow!("the node offers no model that answers chats")))
+    first
+        .map(|offer| offer.id)
+        .ok_or_else(|| CommandError::from(anyhow!("the node offers no model that answers chats")))
 }
 
 /// What was said so far, and how it goes on.
@@ -213,13 +215,16 @@ fn refusal(status: u16, body: &[u8]) -> CommandError {
 
 /// The text in a stream of chat events.
 #[derive(Default)]
-struct Deltas {
+pub struct Deltas {
     rest: Vec<u8>,
 }
 
 impl Deltas {
     /// Takes bytes and gives the text that their events add.
-    fn push(&mut self, bytes: &[u8]) -> anyhow::Result<String> {
+    ///
+    /// # Errors
+    /// When an event says that the model failed, or has no end.
+    pub fn push(&mut self, bytes: &[u8]) -> anyhow::Result<String> {
         self.rest.extend_from_slice(bytes);
         let mut text = String::new();
         while let Some(end) = self.rest.iter().position(|byte| *byte == b'\n') {

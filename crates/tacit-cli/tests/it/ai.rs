@@ -96,7 +96,8 @@ fn weights() -> Option<String> {
     fetched("smollm2-135m-instruct-q4_1.gguf")
 }
 
-fn fetched(file: &str) -> Option<String> {
+/// A file that `cargo xtask models` fetches; `None` as for [`weights`].
+pub fn fetched(file: &str) -> Option<String> {
     let home = || Path::new(&std::env::var_os("HOME").unwrap_or_default()).join(".cache");
     let cache = std::env::var_os("XDG_CACHE_HOME").map_or_else(home, PathBuf::from);
     let path = cache.join("tacit/models").join(file);
