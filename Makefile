@@ -46,7 +46,7 @@ peers: ## Fetch the programs that benchmarks compare with
 
 bench: build ## Run all benchmarks
 	@$(BOOTSTRAP)
-	for name in runtime attest call density gatekeepers chain; do
+	for name in runtime attest call density gatekeepers chain inference; do
 		"$$CARGO_TARGET_DIR/release/tacit" bench "$$name"
 	done
 

@@ -241,6 +241,8 @@ pub enum Benchmark {
     Gatekeepers,
     /// Gas of verification, and a contract's requests per second.
     Chain,
+    /// A model's engine beside upstream's library, and whole private chats beside the bare engine.
+    Inference,
 }
 
 /// `--json`.

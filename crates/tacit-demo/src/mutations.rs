@@ -322,7 +322,15 @@ mod tests {
 
     #[test]
     fn every_step_has_a_mutation_and_every_mutation_a_name_of_its_own() {
-        for step in [Step::Evidence, Step::Network, Step::PrivateData, Step::WhoSawIt, Step::Verify, Step::Attacks, Step::PrivateAi] {
+        for step in [
+            Step::Evidence,
+            Step::Network,
+            Step::PrivateData,
+            Step::WhoSawIt,
+            Step::Verify,
+            Step::Attacks,
+            Step::PrivateAi,
+        ] {
             assert!(MUTATIONS.iter().any(|mutation| mutation.step == step), "{}", step.name());
         }
         for mutation in &MUTATIONS {

@@ -185,8 +185,7 @@ fn forged(network: &Network, inputs: &Inputs) -> Result<()> {
     let (honest, _) = judge("honest.json", &honest)?;
     let (status, report) = judge("forged.json", &tacit_types::jcs::to_bytes(&forged)?)?;
     let steps = report["steps"].as_array().into_iter().flatten();
-    let refused: Vec<&str> =
-        steps.filter(|step| step["ok"] != true).filter_map(|step| step["step"].as_str()).collect();
+    let refused: Vec<&str> = steps.filter(|step| step["ok"] != true).filter_map(|step| step["step"].as_str()).collect();
     println!(
         "  its transcript verifies (exit {honest}); with the answer {:?} instead: exit {status} at {}",
         inputs.forged_label,

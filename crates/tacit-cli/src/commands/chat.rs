@@ -215,13 +215,16 @@ fn refusal(status: u16, body: &[u8]) -> CommandError {
 
 /// The text in a stream of chat events.
 #[derive(Default)]
-struct Deltas {
+pub struct Deltas {
     rest: Vec<u8>,
 }
 
 impl Deltas {
     /// Takes bytes and gives the text that their events add.
-    fn push(&mut self, bytes: &[u8]) -> anyhow::Result<String> {
+    ///
+    /// # Errors
+    /// When an event says that the model failed, or has no end.
+    pub fn push(&mut self, bytes: &[u8]) -> anyhow::Result<String> {
         self.rest.extend_from_slice(bytes);
         let mut text = String::new();
         while let Some(end) = self.rest.iter().position(|byte| *byte == b'\n') {

@@ -1,7 +1,6 @@
 //! `tacit serve`: one node for private AI, with no chain, token or wallet in sight. Who asks it verifies it by `policy.json` alone.
 
 use std::{
-    net::SocketAddr,
     path::{Path, PathBuf},
     process::Command,
     sync::Arc,
@@ -54,52 +53,16 @@ pub async fn run(arguments: &ServeArguments, environment: &Environment) -> Comma
     let store = environment.contexts.models_folder();
     let names = models(arguments, &store)?;
 
-    let mut supervisor = Supervisor::new(&folder.join("logs"))?;
-    let (machine, policy, simulated) = match Driver::find(Path::new("/")) {
-        Some(driver) => (Machine::Kernel { root: "/".into() }, hardware_policy(&driver).await?, false),
-        None => {
-            output::note(
-                "no TEE found: a SIMULATED machine attests this node; the protocol is real, the hardware is not",
-            );
-            let (socket, policy) = simulated_machine(&folder, &mut supervisor).await?;
-            (Machine::GuestAgent { socket }, policy, true)
-        }
-    };
-    write_file(&folder.join("policy.json"), &policy.canonical().context("the policy")?, 0o644)?;
-    let key = api_key(&folder.join("api.key"))?;
-
+    let ground = Ground::prepare(&folder).await?;
     let mut backends: Vec<Arc<dyn Backend>> = Vec::new();
     for name in &names {
         output::note(format!("loading {name}"));
         backends.push(model::start(&store, name, &arguments.engine()).await?);
     }
-    let config = NodeConfig {
-        folder: folder.join("node"),
-        machine,
-        ai: AiConfig {
-            listen: arguments.listen,
-            hosts: arguments.hosts.clone(),
-            store,
-            models: names
-                .iter()
-                .map(|name| ModelConfig { name: name.clone(), engine: arguments.engine(), price: None })
-                .collect(),
-            keys: vec![KeyConfig {
-                name: "local".to_owned(),
-                sha256: <[u8; 32]>::from(Sha256::digest(key.as_bytes())).into(),
-                requests_per_minute: None,
-                tokens_per_minute: None,
-                tokens: None,
-            }],
-            keep_days: 400,
-            requests: 256,
-            provenance: Provenance::default(),
-        },
-    };
     let described: Vec<Vec<String>> = backends.iter().map(|backend| described(backend.as_ref())).collect();
-    let node = AiNode::start(config, backends).await.map_err(anyhow::Error::from)?;
-    let url = url(node.address());
-    let file = NodeFile { version: 1, url: url.clone(), account: Some(node.account()), simulated };
+    let node = ground.start(&folder, arguments, store, backends).await?;
+    let url = url(&node);
+    let file = NodeFile { version: 1, url: url.clone(), account: Some(node.account()), simulated: ground.simulated };
     write_file(&folder.join("node.json"), &serde_json::to_vec_pretty(&file)?, 0o644)?;
     tell(&folder, &url, &described, &node)?;
 
@@ -110,8 +73,86 @@ pub async fn run(arguments: &ServeArguments, environment: &Environment) -> Comma
     }
     let _ = std::fs::remove_file(folder.join("node.json"));
     drop(node);
-    supervisor.stop().await;
+    ground.stop().await;
     Ok(Exit::Ok)
+}
+
+/// What a node stands on, beside its models.
+pub struct Ground {
+    /// Under what its clients judge it.
+    pub policy: Policy,
+    /// The key that its clients use.
+    pub key: Zeroizing<String>,
+    machine: Machine,
+    simulated: bool,
+    supervisor: Supervisor,
+}
+
+impl Ground {
+    /// Finds this machine's TEE or starts a simulated one; writes policy and key into `folder`.
+    ///
+    /// # Errors
+    /// When the machine gives no evidence that holds, the simulator does not start, or a file cannot be written.
+    pub async fn prepare(folder: &Path) -> Result<Self, CommandError> {
+        let mut supervisor = Supervisor::new(&folder.join("logs"))?;
+        let (machine, policy, simulated) = match Driver::find(Path::new("/")) {
+            Some(driver) => (Machine::Kernel { root: "/".into() }, hardware_policy(&driver).await?, false),
+            None => {
+                output::note(
+                    "no TEE found: a SIMULATED machine attests this node; the protocol is real, the hardware is not",
+                );
+                let (socket, policy) = simulated_machine(folder, &mut supervisor).await?;
+                (Machine::GuestAgent { socket }, policy, true)
+            }
+        };
+        write_file(&folder.join("policy.json"), &policy.canonical().context("the policy")?, 0o644)?;
+        let key = api_key(&folder.join("api.key"))?;
+        Ok(Self { policy, key, machine, simulated, supervisor })
+    }
+
+    /// Starts a node in `folder` that serves these models of a store.
+    ///
+    /// # Errors
+    /// As [`AiNode::start`].
+    pub async fn start(
+        &self,
+        folder: &Path,
+        arguments: &ServeArguments,
+        store: PathBuf,
+        backends: Vec<Arc<dyn Backend>>,
+    ) -> Result<AiNode> {
+        let models = backends.iter().map(|backend| ModelConfig {
+            name: backend.identity().name.clone(),
+            engine: arguments.engine(),
+            price: None,
+        });
+        let config = NodeConfig {
+            folder: folder.join("node"),
+            machine: self.machine.clone(),
+            ai: AiConfig {
+                listen: arguments.listen,
+                hosts: arguments.hosts.clone(),
+                store,
+                models: models.collect(),
+                keys: vec![KeyConfig {
+                    name: "local".to_owned(),
+                    sha256: <[u8; 32]>::from(Sha256::digest(self.key.as_bytes())).into(),
+                    requests_per_minute: None,
+                    tokens_per_minute: None,
+                    tokens: None,
+                }],
+                keep_days: 400,
+                requests: 256,
+                provenance: Provenance::default(),
+            },
+        };
+        Ok(AiNode::start(config, backends).await?)
+    }
+
+    /// Ends a simulated machine.
+    pub async fn stop(self) {
+        self.supervisor.stop().await;
+    }
 }
 
 /// The models to serve: those that are named, else all of the store.
@@ -212,8 +253,9 @@ pub fn api_key(path: &Path) -> Result<Zeroizing<String>> {
     Ok(key)
 }
 
-fn url(address: SocketAddr) -> String {
-    format!("https://{address}")
+/// Where a node listens.
+pub fn url(node: &AiNode) -> String {
+    format!("https://{}", node.address())
 }
 
 fn described(backend: &dyn Backend) -> Vec<String> {

@@ -96,7 +96,8 @@ fn weights() -> Option<String> {
     fetched("smollm2-135m-instruct-q4_1.gguf")
 }
 
-fn fetched(file: &str) -> Option<String> {
+/// A file that `cargo xtask models` fetches; `None` as for [`weights`].
+pub fn fetched(file: &str) -> Option<String> {
     let home = || Path::new(&std::env::var_os("HOME").unwrap_or_default()).join(".cache");
     let cache = std::env::var_os("XDG_CACHE_HOME").map_or_else(home, PathBuf::from);
     let path = cache.join("tacit/models").join(file);
@@ -241,7 +242,8 @@ fn a_network_offers_models_through_its_gateways() {
     assert_eq!(ask(&["--policy", "standard"]).status, 4);
 
     // The worker ends TLS for whoever reaches it directly, and its receipts are found in the same log.
-    let plan: Value = serde_json::from_slice(&std::fs::read(tool.path().join("network/network.json")).unwrap()).unwrap();
+    let plan: Value =
+        serde_json::from_slice(&std::fs::read(tool.path().join("network/network.json")).unwrap()).unwrap();
     let direct = format!("https://127.0.0.1:{}", plan["ports"]["worker-1-models"]);
     let (policy, key) = (folder.join("policy.json"), folder.join("api.key"));
     let to = ["--node", &direct, "--policy", policy.to_str().unwrap(), "--api-key", key.to_str().unwrap()];

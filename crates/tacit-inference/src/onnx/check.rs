@@ -36,7 +36,11 @@ pub(super) struct Declared {
 /// [`OnnxError`] for whatever is not sound, or not supported.
 pub(super) fn model(model: &ModelProto, onnx: &Onnx) -> Result<Declared, OnnxError> {
     if let Some(function) = model.functions.first() {
-        return Err(failed("function", &function.name, "is of the model's own, which is not supported"));
+        return Err(failed(
+            "function",
+            function.name.as_deref().unwrap_or_default(),
+            "is of the model's own, which is not supported",
+        ));
     }
     let graph = model.graph.as_ref().ok_or(OnnxError::NotOne("graph"))?;
     let mut checker = Checker { onnx, nodes: 0, has_gru: false };

@@ -20,7 +20,8 @@ fn run(body: &str, host: &Arc<MemoryHost>) -> CallOutcome {
 
 /// Runs what must throw, and gives what was thrown.
 fn thrown(call: Call, body: &str) -> String {
-    let body = format!("try {{ {body} }} catch (error) {{ return [error.name, error.code, error.message].join('|'); }}");
+    let body =
+        format!("try {{ {body} }} catch (error) {{ return [error.name, error.code, error.message].join('|'); }}");
     text(&run_as(call, &body, &Arc::default()))
 }
 
@@ -66,7 +67,10 @@ fn answers_are_awaited_side_by_side_and_can_be_given_up() {
 #[test]
 fn refusals_have_names() {
     let call = || command("main", "null");
-    assert_eq!(thrown(call(), "await model.chat({ model: 'full' });"), "\"ModelError|context_length_exceeded|too long\"");
+    assert_eq!(
+        thrown(call(), "await model.chat({ model: 'full' });"),
+        "\"ModelError|context_length_exceeded|too long\""
+    );
     assert_eq!(
         thrown(call(), "await model.chat({ model: 'other' });"),
         "\"TacitError|denied|denied: the manifest does not allow it\""
@@ -77,7 +81,9 @@ fn refusals_have_names() {
     );
     assert!(thrown(call(), "await model.chat(undefined);").starts_with("\"TypeError|"));
     assert!(thrown(call(), "await model.chat({ say: 'x'.repeat(5 << 20) });").contains("at most 4194304 bytes"));
-    assert!(thrown(deterministic(), "await model.chat({ model: 'small' });").contains("denied: a deterministic method"));
+    assert!(
+        thrown(deterministic(), "await model.chat({ model: 'small' });").contains("denied: a deterministic method")
+    );
     let loading = "import { model } from 'tacit'; await model.run('mirror', {}); export function main() {}";
     let error = crate::support::block_on(crate::support::engine().compile_js(loading, None)).unwrap_err().to_string();
     assert!(error.contains("cannot be used while the module loads"), "{error}");
@@ -141,7 +147,10 @@ fn what_is_no_tensor_is_refused_before_the_model() {
     refused("await model.run('mirror', { a: { data: new Uint8Array(1), type: 'constructor' } });", "TypeError|");
     refused("await model.run('mirror', { a: { data: new Uint8Array(1), shape: [-1] } });", "whole numbers");
     refused("await model.run('mirror', { a: { data: new Uint8Array(1), shape: [1.5] } });", "whole numbers");
-    refused("await model.run('mirror', { a: { data: new Uint8Array(1), shape: Array(9).fill(1) } });", "at most 64 tensors");
+    refused(
+        "await model.run('mirror', { a: { data: new Uint8Array(1), shape: Array(9).fill(1) } });",
+        "at most 64 tensors",
+    );
     refused(
         "await model.run('mirror', { a: { data: new Uint8Array(9 << 20) }, b: { data: new Uint8Array(9 << 20) } });",
         "at most 16777216 bytes",

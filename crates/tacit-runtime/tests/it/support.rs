@@ -112,7 +112,12 @@ impl Host for MemoryHost {
             }
             Some("full") => {
                 let error = json!({ "message": "too long", "code": "context_length_exceeded", "param": "messages" });
-                Ok(ModelAnswer { status: 400, body: json!({ "error": error }).to_string().into(), receipt, model: None })
+                Ok(ModelAnswer {
+                    status: 400,
+                    body: json!({ "error": error }).to_string().into(),
+                    receipt,
+                    model: None,
+                })
             }
             _ => Err(HostError::Denied("the manifest does not allow it".into())),
         }

@@ -1,4 +1,4 @@
-//! Every parser of hostile bytes in the pure crates, over its corpus and then over mutations for a bounded time.
+//! Every parser of hostile bytes in the pure crates and in `tacit-inference`, over its corpus and then over mutations for a bounded time.
 //!
 //! The sequence of mutations follows from a seed, so a panic happens again; how many fit into the time depends on the machine.
 //! `TACIT_TEST_LONG` gives it ten minutes instead of ten seconds, `TACIT_FUZZ_SEED` another sequence.
@@ -203,13 +203,14 @@ struct Corpus {
 }
 
 fn bodies() -> Vec<Body> {
-    let crates: [(&str, &[(&str, Run)]); 6] = [
+    let crates: [(&str, &[(&str, Run)]); 7] = [
         ("types", &tacit_types::fuzz::BODIES),
         ("attest", &tacit_attest::fuzz::BODIES),
         ("receipt", &tacit_receipt::fuzz::BODIES),
         ("envelope", &tacit_envelope::fuzz::BODIES),
         ("threshold", &tacit_threshold::fuzz::BODIES),
         ("verify", &tacit_verify::fuzz::BODIES),
+        ("inference", &tacit_inference::fuzz::BODIES),
     ];
     let corpus = Corpus::gather();
     let named = crates.into_iter().flat_map(|(of, bodies)| bodies.iter().map(move |(name, run)| (of, *name, *run)));
@@ -234,6 +235,7 @@ impl Corpus {
             .into_iter()
             .chain(tacit_receipt::fuzz::seeds())
             .chain(tacit_threshold::fuzz::seeds())
+            .chain(tacit_inference::fuzz::seeds())
         {
             corpus.add(name, bytes);
         }

@@ -2,11 +2,11 @@
 
 use std::{
     hint::black_box,
-    path::{Path, PathBuf},
+    path::Path,
     time::{Duration, Instant},
 };
 
-use anyhow::{Context as _, Result, anyhow, ensure};
+use anyhow::{Context as _, Result, ensure};
 use tacit_attest::{
     AttestError, HardwareClass, Policy, Presence, Preset, VendorRoot,
     bench::SignatureOnly,
@@ -17,7 +17,7 @@ use tacit_attest::{
 use tacit_runtime::bench::Row;
 use tacit_types::UnixTime;
 
-use super::{median, row};
+use super::{cache, median, row};
 use crate::output;
 
 /// Rounds of each row, and how often both verifications run in one, in turn. Other work on the machine lengthens a round and
@@ -40,7 +40,7 @@ const OWN: &str = "our own chain and signature, without policy";
 
 /// Measures every sample that was gathered.
 pub fn run() -> Result<Vec<Row>> {
-    let folder = folder()?;
+    let folder = cache()?.join("evidence");
     let gathered = "run `make evidence` in a checkout of this project first";
     let index = std::fs::read(folder.join(INDEX)).with_context(|| format!("no evidence: {gathered}"))?;
     let index = Index::parse(&index)?;
@@ -147,13 +147,6 @@ fn vendor_root(class: HardwareClass) -> VendorRoot {
         HardwareClass::EpycTurin => VendorRoot::AmdTurin,
         HardwareClass::AwsNitro => VendorRoot::AwsNitro,
     }
-}
-
-/// Where `make evidence` puts what it gathers.
-fn folder() -> Result<PathBuf> {
-    let set = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
-    let cache = set("XDG_CACHE_HOME").or_else(|| Some(set("HOME")?.join(".cache")));
-    Ok(cache.ok_or_else(|| anyhow!("neither XDG_CACHE_HOME nor HOME is set"))?.join("tacit/evidence"))
 }
 
 fn read(folder: &Path, file: &str) -> Result<Vec<u8>> {

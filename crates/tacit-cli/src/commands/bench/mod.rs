@@ -7,9 +7,12 @@ mod chain;
 mod density;
 mod distance;
 mod gatekeepers;
+mod inference;
 mod network;
 mod throughput;
 mod usage;
+
+use std::path::PathBuf;
 
 use anyhow::{Context as _, anyhow, ensure};
 use tacit_runtime::bench::Row;
@@ -31,6 +34,7 @@ pub async fn run(arguments: &BenchArguments) -> CommandResult {
         Benchmark::Density => density::run().await?,
         Benchmark::Gatekeepers => gatekeepers::run().await?,
         Benchmark::Chain => chain::run().await?,
+        Benchmark::Inference => inference::run().await?,
     };
     if let Some(row) = rows.iter().find(|row| !row.value.is_finite()) {
         return Err(anyhow!("{} was not measured: its value is no number", row.row).into());
@@ -51,6 +55,13 @@ pub async fn run(arguments: &BenchArguments) -> CommandResult {
 async fn runtime() -> anyhow::Result<Vec<Row>> {
     let mut say = |line: String| output::note(line);
     network::interruptible(async { tacit_runtime::bench::run(&mut say).await.context("sandboxes") }).await
+}
+
+/// Where `make evidence` and `make models` put what they fetch.
+fn cache() -> anyhow::Result<PathBuf> {
+    let set = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+    let cache = set("XDG_CACHE_HOME").or_else(|| Some(set("HOME")?.join(".cache")));
+    Ok(cache.ok_or_else(|| anyhow!("neither XDG_CACHE_HOME nor HOME is set"))?.join("tacit"))
 }
 
 /// One row without a peer.

@@ -10,6 +10,13 @@ pub fn load() -> String {
     format!("{} on {processors} processors", averages.join(" "))
 }
 
+/// The processor's name.
+pub fn processor() -> String {
+    let text = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    let named = text.lines().find_map(|line| line.strip_prefix("model name")?.split_once(':'));
+    named.map_or_else(|| "unknown processor".to_owned(), |(_, name)| name.trim().to_owned())
+}
+
 /// User and system time of some processes together since they were started. One that is gone counts nothing.
 pub fn processor_time(pids: &[u32]) -> Duration {
     let ticks: u64 =
