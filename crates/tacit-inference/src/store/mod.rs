@@ -26,7 +26,7 @@ pub use self::{
 use crate::{
     gguf::{self, Gguf, GgufError},
     manifest::{
-        FileRole, Lineage, MAX_MANIFEST, MODEL_VERSION, ModelFile, ModelManifest, ModelManifestError, is_model_name,
+        FileRole, Lineage, MAX_MANIFEST, ModelFile, ModelManifest, ModelManifestError, is_model_name,
     },
     onnx::{self, OnnxError},
 };

@@ -102,7 +102,7 @@ fn first_text(pairs: &[Pair], path: &str) -> Result<Row> {
 
 fn throughput(pairs: &[Pair], path: &str) -> Result<Row> {
     let shortest = pairs.iter().flat_map(|(bare, served)| [bare.tokens, served.tokens]).min().unwrap_or(0);
-    ensure!(shortest > WHOLE.tokens / 2, "an answer ended after {shortest} tokens: too early to be measured");
+    ensure!(shortest > WHOLE.tokens / 4, "an answer ended after {shortest} tokens: too early to be measured");
     let whole = |timed: &Timed| f64::from(timed.tokens) / timed.end.as_secs_f64();
     let loss = Figures::of(pairs.iter().map(|(bare, served)| 1.0 - whole(served) / whole(bare)))?;
     let flow = Figures::of(pairs.iter().map(|(bare, served)| 1.0 - served.rate() / bare.rate()))?;
