@@ -57,6 +57,7 @@ pub async fn run(network: &Network, inputs: &Inputs) -> Result<()> {
         "7 PRIVATE AI   SmolLM2-135M, small on purpose, in both workers; asked through gateway-1, which passes sealed bytes on"
     );
     println!("  a buyer writes: {}", cut(&inputs.complaint));
+    each_worker(network)?;
     through_the_proxy(network, inputs)?;
     by_a_function(network, inputs, digest).await?;
     swapped(network, inputs)?;
@@ -68,6 +69,24 @@ fn offered(tool: &Tool) -> Result<Digest> {
     let models: Vec<Value> = tool.json(&["model", "list"])?;
     let model = models.iter().find(|model| model["name"] == MODEL).context("the store has no such model")?;
     Ok(sha256(&tacit_types::jcs::to_bytes(model)?))
+}
+
+/// Every worker is verified and answers, through the gateway.
+fn each_worker(network: &Network) -> Result<()> {
+    let folder = network.tool.network().join("models");
+    let file = |name: &str| folder.join(name).display().to_string();
+    let mut hardware = Vec::new();
+    for worker in network.status()?.workers {
+        let account = worker.address.context("a worker has no account")?;
+        let node = format!("{}/ai/{account}", network.gateway(0)?);
+        let ask = ["chat", "Name a fruit.", "--max-tokens", "8", "--node", &node];
+        let judged = ["--policy", &file("policy.json"), "--api-key", &file("api.key")];
+        let answer: Value = network.tool.json(&[&ask[..], &judged].concat())?;
+        hardware.push(answer["hardware"].as_str().context("tacit chat names no hardware")?.to_owned());
+    }
+    println!("  verified before the first byte: {}", hardware.join(" · "));
+    ensure!(hardware.len() == 2, "expected two workers, found {}", hardware.len());
+    Ok(())
 }
 
 /// The official client of the OpenAI interface, unchanged, through `tacit proxy`.

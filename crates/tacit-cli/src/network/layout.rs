@@ -68,7 +68,9 @@ impl Plan {
         if !models.is_empty() {
             self.models = models.to_vec();
             self.models_folder = Some(folder.to_owned());
-            self.ports.extend(free_ports(self.worker_names().iter().map(|name| models_port(name)).collect())?);
+            // All anew and at once, so that no two are equal.
+            let names = self.ports.keys().cloned();
+            self.ports = free_ports(names.chain(self.worker_names().iter().map(|name| models_port(name))).collect())?;
         }
         Ok(self)
     }
@@ -261,6 +263,16 @@ mod tests {
         assert_eq!(distinct.len(), 9);
         assert!(plan.url("worker-2").unwrap().starts_with("http://127.0.0.1:"));
         assert!(plan.url("worker-3").is_err());
+    }
+
+    #[test]
+    fn models_have_ports_of_their_own() {
+        let plain = Plan::new("local", 31_337, 4, 2, 2).unwrap();
+        assert_eq!(plain.models_address("worker-1").unwrap(), None);
+        let plan = plain.with_models(&["small".to_owned()], Path::new("/models")).unwrap();
+        let distinct: std::collections::BTreeSet<u16> = plan.ports.values().copied().collect();
+        assert_eq!(distinct.len(), 11);
+        assert!(plan.models_address("worker-2").unwrap().is_some());
     }
 
     #[test]

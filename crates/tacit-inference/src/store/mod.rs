@@ -25,9 +25,7 @@ pub use self::{
 };
 use crate::{
     gguf::{self, Gguf, GgufError},
-    manifest::{
-        FileRole, Lineage, MAX_MANIFEST, ModelFile, ModelManifest, ModelManifestError, is_model_name,
-    },
+    manifest::{FileRole, Lineage, MAX_MANIFEST, ModelFile, ModelManifest, ModelManifestError, is_model_name},
     onnx::{self, OnnxError},
 };
 

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
 use tacit_inference::{
-    Backend as _, EmbeddingRequest, EngineSettings, Event, FinishReason, InferenceError, LlamaCpp, OutputFormat,
-    Prompt, Sampling, Tool, ToolChoice,
+    Backend as _, EmbeddingRequest, EngineSettings, FinishReason, InferenceError, LlamaCpp, OutputFormat, Prompt,
+    Sampling, Tool, ToolChoice,
 };
 use tacit_types::Digest;
 

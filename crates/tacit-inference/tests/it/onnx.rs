@@ -250,7 +250,7 @@ fn digest(answer: &TensorAnswer) -> String {
 }
 
 /// Pinned: another digest on another machine says that its results do not repeat there.
-const VARIED: &str = "0x";
+const VARIED: &str = "0x5314813fec2b2751391db5ef4be971482fd4fe4c0369591282791d3123aeeced";
 
 #[tokio::test]
 async fn the_same_bytes_come_from_every_run_load_and_process() {
@@ -508,24 +508,31 @@ async fn damaged_files_behind_right_digests_end_no_more_than_their_process() {
                 println!("{name}: {reason}");
                 assert!(reason.contains(said), "{name}: {reason}");
             }
-            other => panic!("{name}: {other:?}"),
+            // Shapes are bound by a request: what does not fit together is found then.
+            Ok(model) if said.is_empty() => match run(&model, &[NamedTensor::of_f32("x", &[2], &[1.0, 2.0])]).await {
+                Err(InferenceError::Engine(reason)) => println!("{name}, once it is asked: {reason}"),
+                other => panic!("{name}: {other:?}"),
+            },
+            Ok(_) => panic!("{name} was loaded"),
+            Err(other) => panic!("{name}: {other}"),
         }
     }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_request_that_needs_more_memory_than_there_is_ends_the_process_alone() {
-    // The request says how large a tensor in the middle is.
+    // A product of every row with every row: small inputs, and a tensor in the middle that is their square.
     let graph = Graph::new()
-        .input("size", protobuf::I64, &[Size(1)])
-        .node("ConstantOfShape", &["size"], &["large"])
+        .input("x", protobuf::F32, &[Name("n"), Size(1)])
+        .node("Transpose", &["x"], &["t"])
+        .node("MatMul", &["x", "t"], &["large"])
         .node_with("ReduceMax", &["large"], &["y"], &[integer("keepdims", 0)])
         .output("y", protobuf::F32, &[]);
     let (_folder, model) = process(&graph.file()).await;
     let model = model.unwrap();
-    let size = |size: i64| NamedTensor::of_i64("size", &[1], &[size]);
-    assert_eq!(run(&model, &[size(1000)]).await.unwrap().outputs[0].to_f32(), Some(vec![0.0]));
-    for large in [1 << 31, 1 << 40, i64::MAX, -1] {
+    let size = |rows: usize| NamedTensor::of_f32("x", &[rows, 1], &vec![2.0; rows]);
+    assert_eq!(run(&model, &[size(100)]).await.unwrap().outputs[0].to_f32(), Some(vec![4.0]));
+    for large in [1 << 17, 1 << 20] {
         match run(&model, &[size(large)]).await {
             Err(InferenceError::Engine(reason)) => println!("{large}: {reason}"),
             other => panic!("{large}: {other:?}"),

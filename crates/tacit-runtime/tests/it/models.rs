@@ -85,7 +85,7 @@ fn refusals_have_names() {
         thrown(deterministic(), "await model.chat({ model: 'small' });").contains("denied: a deterministic method")
     );
     let loading = "import { model } from 'tacit'; await model.run('mirror', {}); export function main() {}";
-    let error = crate::support::block_on(crate::support::engine().compile_js(loading, None)).unwrap_err().to_string();
+    let error = crate::support::block_on(crate::support::engine().compile_js(loading, None)).err().unwrap().to_string();
     assert!(error.contains("cannot be used while the module loads"), "{error}");
     let many = "return Promise.all(Array.from({ length: 1000 }, () => model.chat({ model: 'small' })));";
     expect_limit(&run(many, &Arc::default()), Limit::OpenFetches);

@@ -81,7 +81,7 @@ impl Attestation {
     async fn make(&self, nonce: Option<Digest>) -> Result<Vec<u8>, ApiError> {
         let report_data = report_data(self.keys.digest, nonce);
         let evidence = self.quote(&report_data).await?;
-        let app_compose = self.app_compose().await;
+        let app_compose = self.app_compose(&evidence).await;
         let configured = self.configured();
         let measured = app_compose.as_deref().and_then(SourceProvenance::of_compose);
         let report = AttestationReport::new(
@@ -135,7 +135,7 @@ impl Attestation {
             _ => return Err(ApiError::new(ErrorKind::InvalidValue, "1 or 2").at("version")),
         };
         let evidence = self.quote(&report_data).await?;
-        let app_compose = self.app_compose().await;
+        let app_compose = self.app_compose(&evidence).await;
         let mut report = json!({
             "signing_address": identity.to_string(),
             "signing_algo": question.algorithm,
@@ -174,11 +174,12 @@ impl Attestation {
         })
     }
 
-    /// What the description of the application says, where the machine tells; evidence measures its digest.
-    async fn app_compose(&self) -> Option<String> {
+    /// The description of the application, where the machine tells it and the evidence measures it: only a log of events says that it
+    /// does, and a description that nothing measures is refused by every verifier.
+    async fn app_compose(&self, evidence: &Evidence) -> Option<String> {
         let Driver::GuestSocket(socket) = &self.machine else { return None };
-        let info: Value = serde_json::from_str(&socket.info().await.ok()?.tcb_info).ok()?;
-        info.get("app_compose").and_then(Value::as_str).map(str::to_owned)
+        evidence.event_log()?;
+        socket.info().await.ok()?.app_compose()
     }
 
     /// Collateral, where the machine hands it out; clients fetch it from the vendor otherwise.

@@ -25,4 +25,4 @@ pub(crate) use endpoint::Endpoint;
 pub(crate) use http::{Relayed, Surface, relayed};
 pub use serve::{AiNode, NodeConfig};
 pub(crate) use serve::{Parts, start, tls_identity};
-pub(crate) use service::{Offer, ReplyBody, Service};
+pub(crate) use service::{ReplyBody, Service};

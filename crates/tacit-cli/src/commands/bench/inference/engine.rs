@@ -126,6 +126,9 @@ async fn rate(model: &dyn Backend, topics: &[&str]) -> Result<f64> {
     let tokens: u32 = answers.iter().map(|answer| answer.tokens).sum();
     // A few may end by themselves, since what is computed together differs a little from what is computed alone.
     let wanted = f64::from(ANSWER) * topics.len() as f64;
-    ensure!(f64::from(tokens) > wanted / 2.0, "answers ended after {tokens} of {wanted} tokens: too early to be measured");
+    ensure!(
+        f64::from(tokens) > wanted / 2.0,
+        "answers ended after {tokens} of {wanted} tokens: too early to be measured"
+    );
     Ok(f64::from(tokens) / elapsed.as_secs_f64())
 }
