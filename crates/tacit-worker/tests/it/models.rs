@@ -134,7 +134,7 @@ async fn a_function_asks_a_model_and_its_receipt_cites_the_answers() {
     receipt.check_signature(&serde_json::from_value(identity["keyset"].clone()).unwrap()).unwrap();
     let anchor = Anchor::new(network.deployment.clone()).unwrap();
     let report = Verifier::new(anchor, Judge::Preset(Preset::Dev)).verify_bundle(answer.bundle(), now());
-    assert_eq!(report.verdict, Verdict::Simulated, "{report}");
+    assert_eq!(report.verdict, Verdict::Verified, "{report}");
     let mut other = Bundle::parse(answer.bundle()).unwrap();
     other.effects = vec![Effect::Inference { receipt: sha256(b"another"), model: echo }];
     let anchor = Anchor::new(network.deployment.clone()).unwrap();
