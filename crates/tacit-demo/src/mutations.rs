@@ -211,7 +211,7 @@ static MUTATIONS: [Mutation; 18] = [
         what: "the buyer complains of nothing",
         says: &["expected the label \"complaint\", found \"other\""],
         spoil: |inputs, _| {
-            inputs.complaint = "Thank you, the books are great.".to_owned();
+            inputs.complaint = "Where can I park near your shop?".to_owned();
             Ok(())
         },
     },

@@ -28,7 +28,7 @@ use crate::{
 /// The model, small on purpose: it fits a test machine.
 pub const MODEL: &str = "smollm2-135m-instruct";
 /// What buyers write when they complain of nothing.
-const HARMLESS: &str = "Thank you, the books are great.";
+const HARMLESS: &str = "Where can I park near your shop?";
 /// Price of an order, in the chain's smallest unit.
 const PRICE: u128 = 50_000_000_000_000_000;
 /// How long the demo waits for the chain, and for a node that must not start.
@@ -184,15 +184,12 @@ fn swapped(network: &Network, inputs: &Inputs) -> Result<()> {
     Ok(())
 }
 
-/// The newest transcript with another answer in it.
+/// A transcript with another answer in it.
 fn forged(network: &Network, inputs: &Inputs) -> Result<()> {
     let folder = network.new_folder("forged")?;
-    let honest = std::fs::read(first_transcript(&network.tool.data().join("transcripts"))?)?;
+    let (honest, response) = transcript_of("complaint", &network.tool.network().join("transcripts"))?;
     let mut forged: Value = serde_json::from_slice(&honest)?;
-    let response = forged["response_b64"].as_str().context("the transcript has no response")?;
-    let response = String::from_utf8(BASE64_STANDARD.decode(response)?)?;
-    let response = response.replace("complaint", inputs.forged_label);
-    forged["response_b64"] = BASE64_STANDARD.encode(response).into();
+    forged["response_b64"] = BASE64_STANDARD.encode(response.replace("complaint", inputs.forged_label)).into();
     let judge = |name: &str, bytes: &[u8]| -> Result<(i32, Value)> {
         let file = folder.join(name);
         std::fs::write(&file, bytes)?;
@@ -274,9 +271,16 @@ fn largest_file(folder: &Path) -> Result<PathBuf> {
     files(folder)?.into_iter().max_by_key(size).context("the store is empty")
 }
 
-fn first_transcript(folder: &Path) -> Result<PathBuf> {
-    let mut found = files(folder)?;
-    found.retain(|path| path.to_string_lossy().ends_with(".transcript.json"));
-    found.sort();
-    found.into_iter().next().context("expected a transcript in the store, found none")
+/// The transcript of an answer that holds a word, and that answer.
+fn transcript_of(word: &str, folder: &Path) -> Result<(Vec<u8>, String)> {
+    for path in files(folder)?.into_iter().filter(|path| path.to_string_lossy().ends_with(".transcript.json")) {
+        let bytes = std::fs::read(&path)?;
+        let transcript: Value = serde_json::from_slice(&bytes)?;
+        let response = transcript["response_b64"].as_str().context("the transcript has no response")?;
+        let response = String::from_utf8(BASE64_STANDARD.decode(response)?)?;
+        if response.contains(word) {
+            return Ok((bytes, response));
+        }
+    }
+    anyhow::bail!("expected a transcript of an answer with {word:?}, found none")
 }
