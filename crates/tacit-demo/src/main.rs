@@ -13,7 +13,6 @@ mod network;
 mod private_ai;
 mod private_data;
 mod recorder;
-mod refund;
 mod sample;
 mod screen;
 mod stranger;
@@ -52,11 +51,10 @@ struct Arguments {
 async fn main() -> Result<()> {
     let arguments = Arguments::parse();
     if arguments.list_mutations {
-        mutations::list();
-        return Ok(());
+        return mutations::list();
     }
     let mut demo = Demo::new(&arguments.project, &arguments.binaries)?;
-    let all = arguments.mutate_all;
-    let outcome = if all { mutations::check_all(&mut demo).await } else { demo.show(arguments.mutate).await };
+    let outcome =
+        if arguments.mutate_all { mutations::check_all(&mut demo).await } else { demo.show(arguments.mutate).await };
     demo.end().and(outcome)
 }

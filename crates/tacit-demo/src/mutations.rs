@@ -2,7 +2,10 @@
 //!
 //! Nothing here reaches into a step. The steps get [`Inputs`] and run as always.
 
-use std::path::{Path, PathBuf};
+use std::{
+    io::Write as _,
+    path::{Path, PathBuf},
+};
 
 use anyhow::{Context, Result, bail, ensure};
 use serde_json::Value;
@@ -246,10 +249,12 @@ pub fn find(name: &str) -> Result<&'static Mutation, String> {
 }
 
 /// Lists them.
-pub fn list() {
+pub fn list() -> Result<()> {
+    let mut screen = std::io::stdout().lock();
     for Mutation { name, step, what, .. } in &MUTATIONS {
-        println!("{name:<24} {:<22} {what}", step.name());
+        writeln!(screen, "{name:<24} {:<22} {what}", step.name())?;
     }
+    Ok(())
 }
 
 /// Runs, for each mutation, its step on the spoiled inputs; on one network, after steps 2 and 3 ran on the true ones.

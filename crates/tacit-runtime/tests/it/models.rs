@@ -94,7 +94,7 @@ fn refusals_have_names() {
 #[test]
 fn tensors_go_and_come_unchanged_in_a_deterministic_call_too() {
     let body = "const given = {
-            ab: { data: new Float32Array([1.5, -2]), shape: [2, 1] }, cd: { data: new Float64Array([3]) },
+            x1: { data: new Float32Array([1.5, -2]), shape: [2, 1] }, cd: { data: new Float64Array([3]) },
             ef: { data: new Int8Array([-4]) }, gh: { data: new Int16Array([-500]) }, ij: { data: new Int32Array([-70000]) },
             kl: { data: new BigInt64Array([-(2n ** 40n)]) }, mn: { data: new Uint8Array([9]), shape: [] },
             op: { data: new Uint16Array([65535]) }, qr: { data: new Uint32Array([2 ** 32 - 1]) },
@@ -114,25 +114,25 @@ fn tensors_go_and_come_unchanged_in_a_deterministic_call_too() {
         "hg int16 [1] -500",
         "fe int8 [1] -4",
         "dc float64 [1] 3",
-        "ba float32 [2,1] 1.5,-2",
+        "1x float32 [2,1] 1.5,-2",
     ];
     let said: Vec<String> = serde_json::from_str(&text(&plain)).unwrap();
     assert_eq!(said, expected);
     assert_eq!(text(&fixed), text(&plain));
     assert_eq!(fixed.effects, plain.effects);
 
-    let one = run("return model.run('mirror', { ab: { data: new Uint8Array([7]) } }).then(() => 1);", &Arc::default());
+    let one = run("return model.run('mirror', { x1: { data: new Uint8Array([7]) } }).then(() => 1);", &Arc::default());
     let tensor = |name: &str| Tensor {
         name: name.into(),
         element: Element::Uint8,
         shape: vec![1],
         data: bytes::Bytes::from_static(&[7]),
     };
-    let receipt = run_digest(&[tensor("ab")], &[tensor("ba")]);
+    let receipt = run_digest(&[tensor("x1")], &[tensor("1x")]);
     assert_eq!(one.effects, [Effect::Inference { receipt, model: [4; 32] }]);
     // What the digest is of, written out.
     let part = |name: &[u8]| Sha256::digest([name, b"\0uint8\0\0\0\0\x01\0\0\0\x01\0\0\0\0\0\0\0\x01\x07"].concat());
-    let whole = [&b"tacit/run/1"[..], &part(b"ab"), &part(b"ba")].concat();
+    let whole = [&b"tacit/run/1"[..], &part(b"x1"), &part(b"1x")].concat();
     assert_eq!(receipt, <[u8; 32]>::from(Sha256::digest(whole)));
 }
 

@@ -1,6 +1,8 @@
 //! Step 7: private AI. A message that a model inside the workers judges, asked by another project's client and by a function whose
 //! word moves money; and what is refused.
 
+mod refund;
+
 use std::{
     io::{BufRead as _, BufReader, Write as _},
     path::{Path, PathBuf},
@@ -17,10 +19,10 @@ use tacit_client::CallRequest;
 use tacit_receipt::{Bundle, Effect};
 use tacit_types::{Digest, eip712::Outcome, formats::sha256};
 
+use self::refund::Desk;
 use crate::{
     inputs::Inputs,
     network::{Network, copy, terminate},
-    refund::Desk,
     screen::{cut, milliseconds, short},
     tool::Tool,
 };
@@ -175,10 +177,10 @@ fn swapped(network: &Network, inputs: &Inputs) -> Result<()> {
         std::thread::sleep(Duration::from_millis(20));
     };
     let words = String::from_utf8_lossy(&node.wait_with_output()?.stderr).into_owned();
-    let reason = words.lines().find(|line| line.starts_with("error")).unwrap_or_default();
+    let reason = words.lines().find_map(|line| line.split_once("failed: ")).map_or("", |(_, reason)| reason);
     println!("  a node whose GGUF was swapped behind its name (1 bit): does not start  {}", cut(reason));
     ensure!(
-        !status.success() && reason.contains("digest"),
+        !status.success() && reason.contains("SHA-256"),
         "expected that the swapped model is refused by its digest, found: {words}"
     );
     Ok(())
