@@ -22,9 +22,11 @@ as_root() {
 debian_packages() {
   local wanted=() pair
   for pair in clang-19:clang-19 ld.lld-19:lld-19 llvm-ar-19:llvm-19 cmake:cmake cc:gcc c++:g++ git:git curl:curl \
-    python3:python3 ip:iproute2 pkg-config:pkg-config; do
+    python3:python3 ip:iproute2 pkg-config:pkg-config valgrind:valgrind; do
     command -v "${pair%%:*}" >/dev/null || wanted+=("${pair##*:}")
   done
+  # Valgrind knows the C library by its symbols, which Debian keeps apart.
+  command -v valgrind >/dev/null || wanted+=(libc6-dbg)
   # bindgen loads libclang while it runs: a library, so looked for by its file.
   compgen -G '/usr/lib/*/libclang-[0-9]*.so*' >/dev/null || compgen -G '/usr/lib/*/libclang.so*' >/dev/null \
     || compgen -G '/usr/lib/llvm-*/lib/libclang*.so.1' >/dev/null || wanted+=(libclang1-19)

@@ -202,6 +202,10 @@ pub struct ServeArguments {
     /// Requests that a model works on at the same time.
     #[arg(long, default_value_t = 8, value_parser = clap::value_parser!(u32).range(1..=64))]
     pub slots: u32,
+    /// Look up tokens without telling which to whoever watches the machine's memory; slower, and not for every model
+    /// (docs/ai-side-channels.md).
+    #[arg(long)]
+    pub constant_shape: bool,
 }
 
 impl ServeArguments {
@@ -210,6 +214,7 @@ impl ServeArguments {
         tacit_inference::EngineSettings {
             threads: self.threads,
             slots: self.slots,
+            constant_shape: self.constant_shape,
             ..tacit_inference::EngineSettings::default()
         }
     }

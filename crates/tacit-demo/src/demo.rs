@@ -119,6 +119,11 @@ impl Demo {
         Ok(())
     }
 
+    /// Whether the network's workers have a model to ask.
+    pub fn offers_models(&self) -> bool {
+        private_ai::is_offered(&self.tool)
+    }
+
     /// The demo's own folder.
     pub fn folder(&self) -> &Path {
         self.folder.path()

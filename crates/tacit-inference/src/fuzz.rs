@@ -5,7 +5,7 @@
 use tacit_types::Digest;
 
 use crate::{
-    gguf::{self, Metadata},
+    gguf::{self, GgufError, Metadata, Value},
     manifest::{FileRole, MODEL_VERSION, ModelFile, ModelManifest},
     onnx,
     tensors::{self, Dimension, Element, NamedTensor, TensorKind, TensorRequest},
@@ -84,6 +84,13 @@ pub fn gguf_header(bytes: &[u8]) {
     let Ok(header) = gguf::read(bytes, bytes.len() as u64) else { return };
     for tensor in &header.tensors {
         assert!(header.data + tensor.offset + tensor.size <= bytes.len() as u64, "a tensor lies within its file");
+    }
+    for (key, value) in &header.metadata {
+        let Value::Array { kind, length } = value else { continue };
+        match gguf::texts(bytes, key) {
+            Ok(texts) => assert!(*kind == 8 && texts.len() as u64 == *length, "all texts of an array"),
+            Err(error) => assert!(matches!(error, GgufError::Kind(_) | GgufError::Text(_)), "it was read before"),
+        }
     }
     let _ = header.check_model();
     if header.check_adapter().is_ok()

@@ -7,6 +7,7 @@ pub mod gguf;
 mod limits;
 mod llama;
 pub mod manifest;
+mod oblivious;
 pub mod onnx;
 pub mod process;
 mod request;

@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use axum::{
     Router,
     body::{Body, HttpBody as _},
-    extract::{Path, RawQuery, State},
+    extract::{Path, Query, State},
     http::{HeaderMap, HeaderValue, StatusCode, header},
     response::{IntoResponse, Response},
     routing::{MethodRouter, get, post},
@@ -20,7 +20,7 @@ use tower_http::{
 };
 
 use crate::{
-    ai::{self, Relayed},
+    ai::{NonceQuery, Relayed},
     calls::{Calls, Fields, Way},
     sealed,
     time::now,
@@ -37,7 +37,7 @@ pub(crate) struct Surface {
     pub calls: Calls,
     pub places: Arc<Semaphore>,
     /// The models, where this worker runs any.
-    pub ai: Option<ai::Surface>,
+    pub ai: Option<Relayed>,
 }
 
 /// The routes of a worker.
@@ -98,9 +98,9 @@ async fn identity(State(surface): State<Surface>) -> Result<Response, Problem> {
 async fn ai_attestation(
     State(surface): State<Surface>,
     Path(worker): Path<Address>,
-    RawQuery(query): RawQuery,
+    query: Query<NonceQuery>,
 ) -> Result<Response, Problem> {
-    Ok(ai::relayed(models_of(&surface, worker)?, Relayed::Attestation(query)).await)
+    Ok(models_of(&surface, worker)?.report(query).await)
 }
 
 async fn ai_sealed(
@@ -109,10 +109,10 @@ async fn ai_sealed(
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response, Problem> {
-    Ok(ai::relayed(models_of(&surface, worker)?, Relayed::Sealed(headers, body)).await)
+    Ok(models_of(&surface, worker)?.open(headers, body).await)
 }
 
-fn models_of(surface: &Surface, worker: Address) -> Result<&ai::Surface, Problem> {
+fn models_of(surface: &Surface, worker: Address) -> Result<&Relayed, Problem> {
     let own = surface.ai.as_ref().filter(|_| worker == surface.calls.context.keys.address);
     own.ok_or_else(|| {
         Problem::new(ProblemKind::UnknownWorker, "no models are offered under this worker's account here")

@@ -110,7 +110,7 @@ impl Worker {
         let surface = Surface {
             calls: calls.clone(),
             places: Arc::new(Semaphore::new(config.limits.calls)),
-            ai: ai.as_ref().map(|ai| ai.surface.clone()),
+            ai: ai.as_ref().map(|ai| ai::Relayed::new(ai.surface.clone())),
         };
         let mut tasks = JoinSet::new();
         if let Some(ai) = ai {

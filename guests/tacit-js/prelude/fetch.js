@@ -158,16 +158,7 @@ const fetch = (input, init) => new Promise((resolve, reject) => {
   const headers = [];
   for (const [name, value] of request.headers) if (!forbidden.has(name)) headers.push(name, value);
   const id = native.startFetch(request.method, request.url, headers, Body._peek(request), request.redirect);
-  const abort = () => {
-    if (!web.exchanges.delete(id)) return;
-    native.cancel(id);
-    reject(signal.reason);
-  };
-  signal?.addEventListener("abort", abort, { once: true });
-  web.exchanges.set(id, (error, answer) => {
-    signal?.removeEventListener("abort", abort);
-    if (error !== null) return reject(error);
-    const [status, flat, body, url, redirected] = answer;
+  web.exchange(id, signal, reject, ([status, flat, body, url, redirected]) => {
     const list = [];
     for (let i = 0; i < flat.length; i += 2) list.push([flat[i], flat[i + 1]]);
     resolve(new Response(body, { status, headers: list, url, redirected }, internal));

@@ -7,16 +7,7 @@ const start = (task, request, options) => new Promise((resolve, reject) => {
   const signal = options?.signal ?? null;
   if (signal?.aborted) return reject(signal.reason);
   const id = native.modelStart(task, web.utf8(text));
-  const abort = () => {
-    if (!web.exchanges.delete(id)) return;
-    native.cancel(id);
-    reject(signal.reason);
-  };
-  signal?.addEventListener("abort", abort, { once: true });
-  web.exchanges.set(id, (error, answer) => {
-    signal?.removeEventListener("abort", abort);
-    if (error !== null) return reject(error);
-    const [status, headers, bytes] = answer;
+  web.exchange(id, signal, reject, ([status, headers, bytes]) => {
     const body = JSON.parse(web.fromUtf8(bytes));
     if (status === 200) return resolve({ ...body, receipt: headers.length ? JSON.parse(headers[1]) : null });
     // A request that the model cannot serve, or a model that failed.

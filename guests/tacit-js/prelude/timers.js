@@ -6,7 +6,20 @@ const timers = new Map();
 let nextTimer = 1;
 let startedAt = 0;
 
-web.exchanges = exchanges;
+// What a function awaits of an exchange: `answered` takes its answer; its error or the signal, which gives it up, rejects.
+web.exchange = (id, signal, reject, answered) => {
+  const abort = () => {
+    if (!exchanges.delete(id)) return;
+    native.cancel(id);
+    reject(signal.reason);
+  };
+  signal?.addEventListener("abort", abort, { once: true });
+  exchanges.set(id, (error, answer) => {
+    signal?.removeEventListener("abort", abort);
+    if (error !== null) return reject(error);
+    answered(answer);
+  });
+};
 web.start = () => { startedAt = native.now(); };
 
 const schedule = (repeat) => (callback, delay = 0, ...rest) => {

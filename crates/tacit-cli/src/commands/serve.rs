@@ -10,12 +10,11 @@ use std::{
 use anyhow::{Context as _, Result, ensure};
 use rand::RngExt as _;
 use serde::{Deserialize, Serialize};
-use sha2::{Digest as _, Sha256};
 use tacit_attest::{ExtraRoot, Policy, Preset, Vendor};
 use tacit_inference::Backend;
 use tacit_platform::Driver;
 use tacit_types::{Address, Measurement};
-use tacit_worker::{AiConfig, AiNode, KeyConfig, Machine, ModelConfig, NodeConfig, Provenance};
+use tacit_worker::{AiConfig, AiNode, KeyConfig, Machine, ModelConfig, NodeConfig};
 use tokio::signal::unix::{SignalKind, signal};
 use zeroize::Zeroizing;
 
@@ -130,20 +129,8 @@ impl Ground {
             folder: folder.join("node"),
             machine: self.machine.clone(),
             ai: AiConfig {
-                listen: arguments.listen,
                 hosts: arguments.hosts.clone(),
-                store,
-                models: models.collect(),
-                keys: vec![KeyConfig {
-                    name: "local".to_owned(),
-                    sha256: <[u8; 32]>::from(Sha256::digest(self.key.as_bytes())).into(),
-                    requests_per_minute: None,
-                    tokens_per_minute: None,
-                    tokens: None,
-                }],
-                keep_days: 400,
-                requests: 256,
-                provenance: Provenance::default(),
+                ..AiConfig::new(arguments.listen, store, models.collect(), vec![KeyConfig::new("local", &self.key)])
             },
         };
         Ok(AiNode::start(config, backends).await?)
@@ -240,7 +227,6 @@ fn succeed(what: &str, mut command: Command) -> Result<String> {
     Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }
 
-/// The key that clients on this machine use; made once.
 /// The key in a file, which is made if it is not there.
 pub fn api_key(path: &Path) -> Result<Zeroizing<String>> {
     if let Ok(text) = std::fs::read_to_string(path) {

@@ -1,11 +1,10 @@
 //! The models of a local network: what its workers are told, and what its clients need.
 
 use anyhow::{Context, Result};
-use sha2::{Digest as _, Sha256};
 use tacit_attest::Policy;
 use tacit_inference::EngineSettings;
 use tacit_types::deployment::Deployment;
-use tacit_worker::{AiConfig, KeyConfig, ModelConfig, Provenance};
+use tacit_worker::{AiConfig, KeyConfig, ModelConfig};
 
 use super::layout::{Layout, Plan};
 use crate::{
@@ -18,24 +17,9 @@ pub fn config(layout: &Layout, plan: &Plan, worker: &str) -> Result<Option<AiCon
     let Some(listen) = plan.models_address(worker)? else { return Ok(None) };
     let key = api_key(&layout.models().join("api.key"))?;
     let models = plan.models.iter();
-    Ok(Some(AiConfig {
-        listen,
-        hosts: Vec::new(),
-        store: plan.models_folder.clone().context("network.json names models and no folder")?,
-        models: models
-            .map(|name| ModelConfig { name: name.clone(), engine: EngineSettings::default(), price: None })
-            .collect(),
-        keys: vec![KeyConfig {
-            name: "local".to_owned(),
-            sha256: <[u8; 32]>::from(Sha256::digest(key.as_bytes())).into(),
-            requests_per_minute: None,
-            tokens_per_minute: None,
-            tokens: None,
-        }],
-        keep_days: 400,
-        requests: 256,
-        provenance: Provenance::default(),
-    }))
+    let models = models.map(|name| ModelConfig { name: name.clone(), engine: EngineSettings::default(), price: None });
+    let store = plan.models_folder.clone().context("network.json names models and no folder")?;
+    Ok(Some(AiConfig::new(listen, store, models.collect(), vec![KeyConfig::new("local", &key)])))
 }
 
 /// Writes what `tacit chat` and `tacit proxy` read of a node: here the way through a gateway, and the network's policy.

@@ -50,7 +50,7 @@ pub fn add_model(tool: &Tool, inputs: &Inputs) -> Result<bool> {
 /// Asks the model, lets a function ask it, and tries what must be refused.
 pub async fn run(network: &Network, inputs: &Inputs) -> Result<()> {
     let tool = &network.tool;
-    if !tool.network().join("models/node.json").exists() {
+    if !is_offered(tool) {
         println!("7 PRIVATE AI   left out: the model could not be had; `make models` says why");
         return Ok(());
     }
@@ -64,6 +64,11 @@ pub async fn run(network: &Network, inputs: &Inputs) -> Result<()> {
     by_a_function(network, inputs, digest).await?;
     swapped(network, inputs)?;
     forged(network, inputs)
+}
+
+/// Whether the network's workers have the model.
+pub fn is_offered(tool: &Tool) -> bool {
+    tool.network().join("models/node.json").exists()
 }
 
 /// Digest of the model in the store.

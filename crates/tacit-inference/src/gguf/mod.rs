@@ -9,7 +9,7 @@ mod write;
 use std::collections::BTreeMap;
 
 pub use adapters::combine;
-pub use read::read;
+pub use read::{read, texts};
 pub use write::{Metadata, write};
 
 /// Most metadata entries and most tensors.
@@ -129,6 +129,8 @@ pub struct Gguf {
     pub metadata: BTreeMap<String, Value>,
     /// The tensors, in the file's order.
     pub tensors: Vec<Tensor>,
+    /// Where the list of tensors begins in the file, behind the metadata.
+    pub list: u64,
     /// Where tensors' bytes begin in the file.
     pub data: u64,
 }
@@ -149,6 +151,11 @@ impl Gguf {
             Value::Signed(number) => u64::try_from(*number).ok(),
             _ => None,
         }
+    }
+
+    /// To a multiple of how many bytes each tensor is filled up.
+    pub fn alignment(&self) -> u64 {
+        self.number("general.alignment").unwrap_or(32)
     }
 
     /// The architecture, such as `llama` or `bert`.

@@ -38,6 +38,7 @@ pub fn read(from: impl Read, length: u64) -> Result<Gguf, GgufError> {
         }
         metadata.insert(key, value);
     }
+    let list = reader.position;
     let alignment = match metadata.get("general.alignment") {
         None => 32,
         Some(Value::Unsigned(alignment)) => u32::try_from(*alignment)
@@ -71,7 +72,31 @@ pub fn read(from: impl Read, length: u64) -> Result<Gguf, GgufError> {
     if data.checked_add(last).is_none_or(|end| end > length) {
         return Err(GgufError::Truncated("its tensors"));
     }
-    Ok(Gguf { metadata, tensors: found, data })
+    Ok(Gguf { metadata, tensors: found, list, data })
+}
+
+/// Reads the texts of an array of the metadata; none if there is no such array.
+///
+/// # Errors
+/// As [`read`].
+pub fn texts(from: impl Read, wanted: &str) -> Result<Vec<String>, GgufError> {
+    let mut reader = Reader { from, position: 0 };
+    reader.skip(16, "the counts")?;
+    let entries = bounded("metadata entries", reader.u64("the counts")?, MAX_ENTRIES)?;
+    for _ in 0..entries {
+        let key = reader.text("a key", MAX_KEY)?;
+        let kind = reader.u32("a metadata entry")?;
+        if key != wanted || kind != ARRAY {
+            reader.value(kind, &key)?;
+            continue;
+        }
+        if reader.u32("an array")? != TEXT {
+            return Err(GgufError::Kind(key));
+        }
+        let length = bounded("values of an array", reader.u64("an array")?, MAX_ARRAY)?;
+        return (0..length).map(|_| reader.text("an array", MAX_TEXT)).collect();
+    }
+    Ok(Vec::new())
 }
 
 fn bounded(what: &'static str, found: u64, limit: u64) -> Result<u64, GgufError> {

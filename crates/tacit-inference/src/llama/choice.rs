@@ -1,9 +1,12 @@
 //! One choice of a generation: its sampler, and what its tokens become on their way to the caller.
 
-use llama_cpp_2::{model::LlamaModel, sampling::LlamaSampler, token::LlamaToken};
+use llama_cpp_2::{sampling::LlamaSampler, token::LlamaToken};
 use rand::RngExt as _;
 
-use super::sampler::{TokenSampler, logprob};
+use super::{
+    sampler::{TokenSampler, logprob},
+    vocabulary::Vocabulary,
+};
 use crate::{
     Event, FinishReason, TokenLogprob, ToolCallDelta,
     text::{Characters, Piece, StopFilter, ToolParser},
@@ -46,21 +49,21 @@ pub(super) enum Step {
 
 impl Choice {
     /// Chooses the next token and turns it into events.
-    pub(super) fn step(&mut self, model: &LlamaModel, logits: &[f32], events: &mut Vec<Event>) -> Step {
+    pub(super) fn step(&mut self, vocabulary: &Vocabulary, logits: &[f32], events: &mut Vec<Event>) -> Step {
         let Some(token) = self.sampler.pick(logits) else {
             // The grammar allows nothing more.
             return self.finish(FinishReason::Stop, events);
         };
         self.produced += 1;
-        if model.vocab().is_eog(token) {
+        if vocabulary.is_end(token) {
             return self.finish(FinishReason::Stop, events);
         }
         self.sampler.accept(token);
         if let Some(count) = self.logprobs {
-            self.untold.push(logprob(model, logits, token, count));
+            self.untold.push(logprob(vocabulary, logits, token, count));
         }
         // Marks of tool calls may be control tokens, which otherwise have no text.
-        let bytes = model.vocab().token_to_piece(token, self.tools.is_some(), None);
+        let bytes = vocabulary.piece(token, self.tools.is_some());
         let text = self.characters.push(&bytes);
         let told = self.stop.push(&text);
         self.tell(told, events);

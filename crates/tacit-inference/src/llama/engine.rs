@@ -10,15 +10,16 @@ use std::{
     time::Duration,
 };
 
-use llama_cpp_2::{context::LlamaContext, llama_batch::LlamaBatch, model::LlamaModel, token::LlamaToken};
+use llama_cpp_2::{context::LlamaContext, llama_batch::LlamaBatch, token::LlamaToken};
 use tacit_types::Digest;
 use tokio::sync::mpsc::Sender;
 
 use super::{
     choice::{Choice, Step},
     slots::Slots,
+    vocabulary::Vocabulary,
 };
-use crate::{Event, InferenceError, Usage};
+use crate::{Event, InferenceError, Usage, oblivious::Rows};
 
 /// Most tokens of one step.
 pub(super) const BATCH: usize = 512;
@@ -74,11 +75,14 @@ struct Plan {
     rows: Vec<(Row, i32)>,
     /// Requests of whose prompt a piece is worked through, and the piece's length.
     pieces: Vec<(usize, usize)>,
+    /// The step's tokens, where llama.cpp is only told their places.
+    hidden: Vec<u32>,
 }
 
 /// The engine's state. It lives on one thread.
 pub(super) struct Engine<'model> {
-    model: &'model LlamaModel,
+    vocabulary: Vocabulary,
+    rows: Option<Rows>,
     context: LlamaContext<'model>,
     slots: Slots,
     waiting: VecDeque<Job>,
@@ -89,14 +93,15 @@ pub(super) struct Engine<'model> {
 
 impl<'model> Engine<'model> {
     pub(super) fn new(
-        model: &'model LlamaModel,
+        vocabulary: Vocabulary,
+        rows: Option<Rows>,
         context: LlamaContext<'model>,
         slots: usize,
         cells: u32,
         queued: Arc<AtomicUsize>,
     ) -> Self {
         let slots = Slots::new(slots, cells);
-        Self { model, context, slots, waiting: VecDeque::new(), running: Vec::new(), queued }
+        Self { vocabulary, rows, context, slots, waiting: VecDeque::new(), running: Vec::new(), queued }
     }
 
     /// Works until nobody can send any more and everything is answered.
@@ -111,6 +116,12 @@ impl<'model> Engine<'model> {
                 continue;
             }
             let plan = self.fill(&mut batch);
+            if let Some(rows) = &mut self.rows
+                && let Err(error) = rows.write(&plan.hidden)
+            {
+                self.fail(&error.to_string());
+                continue;
+            }
             if let Err(error) = self.context.decode(&mut batch) {
                 self.fail(&error.to_string());
                 continue;
@@ -201,7 +212,8 @@ impl<'model> Engine<'model> {
                 let Some(token) = next else { continue };
                 let slot = running.slots[choice];
                 plan.rows.push((Row::Choice(index, choice), batch.n_tokens()));
-                add(batch, *token, self.slots.length(slot), slot, true);
+                let token = self.shown(&mut plan, *token);
+                add(batch, token, self.slots.length(slot), slot, true);
             }
         }
         let share = if plan.rows.is_empty() { BATCH } else { PROMPT_SHARE };
@@ -214,7 +226,8 @@ impl<'model> Engine<'model> {
                 if is_last {
                     plan.rows.push((Row::Prompt(index), batch.n_tokens()));
                 }
-                add(batch, *token, running.done + offset, running.slots[0], is_last);
+                let token = self.shown(&mut plan, *token);
+                add(batch, token, running.done + offset, running.slots[0], is_last);
             }
             if taken > 0 {
                 plan.pieces.push((index, taken));
@@ -222,6 +235,15 @@ impl<'model> Engine<'model> {
             room -= taken;
         }
         plan
+    }
+
+    /// What llama.cpp is told that a token is: the row of the sheet that holds the token's own, if there is a sheet.
+    fn shown(&self, plan: &mut Plan, token: LlamaToken) -> LlamaToken {
+        if self.rows.is_none() {
+            return token;
+        }
+        plan.hidden.push(token.0.cast_unsigned());
+        LlamaToken(size(plan.hidden.len() - 1).cast_signed())
     }
 
     /// Reads the step's outcome.
@@ -258,7 +280,7 @@ impl<'model> Engine<'model> {
             }
             let logits = self.context.get_logits_ith(*position);
             for choice in first..last {
-                running.next[choice] = match running.job.choices[choice].step(self.model, logits, &mut events) {
+                running.next[choice] = match running.job.choices[choice].step(&self.vocabulary, logits, &mut events) {
                     Step::Next(token) => Some(token),
                     Step::Finished => None,
                 };

@@ -6,9 +6,11 @@ mod choice;
 mod embed;
 mod engine;
 mod grammar;
+mod hidden;
 mod prepare;
 mod sampler;
 mod slots;
+mod vocabulary;
 
 use std::{
     io::Read as _,
@@ -35,10 +37,12 @@ use self::{
     embed::Embedder,
     engine::{BATCH, Engine, Job},
     prepare::Preparer,
+    vocabulary::Vocabulary,
 };
 use crate::{
     Backend, ChatRequest, CompletionRequest, Embedding, EmbeddingRequest, Generation, InferenceError, ModelIdentity,
     gguf, limits,
+    oblivious::Rows,
     store::{CheckedFile, ModelStore, OpenModel, StoreError, header_of},
 };
 
@@ -61,12 +65,24 @@ pub struct EngineSettings {
     pub cells: u32,
     /// Requests that may wait for a slot.
     pub queue: usize,
+    /// Look-ups of tokens touch the same memory whatever they are, for whoever can watch which memory is touched; slower
+    /// (docs/ai-side-channels.md). Not every model can be run so.
+    pub constant_shape: bool,
 }
 
 impl Default for EngineSettings {
     fn default() -> Self {
-        Self { threads: 1, context: 4096, slots: 8, cells: 8192, queue: 64 }
+        Self { threads: 1, context: 4096, slots: 8, cells: 8192, queue: 64, constant_shape: false }
     }
+}
+
+/// A model that is ready to run.
+struct Loaded {
+    model: Arc<LlamaModel>,
+    adapter: Option<LlamaLoraAdapter>,
+    vocabulary: Vocabulary,
+    /// Where it is given the rows of its tokens, if it must not read them itself.
+    rows: Option<Rows>,
 }
 
 /// A request on its way to the thread that prepares it.
@@ -95,12 +111,21 @@ impl LlamaCpp {
         instructions()?;
         let manifest = &model.manifest;
         let weights = model.weights().ok_or_else(|| engine("the model has no weights here"))?;
-        let is_embedding = header_of(weights).map_err(|error| store(&error))?.is_embedding();
-        let mut loaded = load(&weights.path())?;
-        let adapter = load_adapters(&mut loaded, &model.adapters().collect::<Vec<_>>())?;
-        let loaded = Arc::new(loaded);
-        let context = settings.context.min(loaded.n_ctx_train()).max(1);
-        let dimensions = u32::try_from(loaded.n_embd_out()).unwrap_or(0);
+        let header = header_of(weights).map_err(|error| store(&error))?;
+        let is_embedding = header.is_embedding();
+        let adapters: Vec<&CheckedFile> = model.adapters().collect();
+        let mut plain = load(&weights.path())?;
+        let adapter = load_adapters(&mut plain, &adapters)?;
+        let loaded = if !settings.constant_shape {
+            let plain = Arc::new(plain);
+            Loaded { vocabulary: Vocabulary::plain(Arc::clone(&plain)), model: plain, adapter, rows: None }
+        } else if is_embedding {
+            return Err(engine("constant_shape is not possible: it makes embeddings"));
+        } else {
+            hidden::load_hidden(weights, &header, &adapters, (plain, adapter), settings)?
+        };
+        let context = settings.context.min(loaded.model.n_ctx_train()).max(1);
+        let dimensions = u32::try_from(loaded.model.n_embd_out()).unwrap_or(0);
         let identity = ModelIdentity {
             name: manifest.name.clone(),
             digest: model.digest,
@@ -115,9 +140,9 @@ impl LlamaCpp {
         };
         let queued = Arc::new(AtomicUsize::new(0));
         let requests = if is_embedding {
-            start_embedder(loaded, context, dimensions, settings, &queued)?
+            start_embedder(loaded.model, context, dimensions, settings, &queued)?
         } else {
-            start_engine(loaded, adapter, context, settings, &queued)?
+            start_engine(loaded, context, settings, &queued)?
         };
         Ok(Self { identity, requests, queued, queue: settings.queue })
     }
@@ -198,17 +223,17 @@ fn store(error: &StoreError) -> InferenceError {
 
 /// Starts the two threads of a model that writes text.
 fn start_engine(
-    model: Arc<LlamaModel>,
-    adapter: Option<LlamaLoraAdapter>,
+    loaded: Loaded,
     context: u32,
     settings: &EngineSettings,
     queued: &Arc<AtomicUsize>,
 ) -> Result<mpsc::Sender<Request>, InferenceError> {
+    let Loaded { model, adapter, vocabulary, rows } = loaded;
     let cells = settings.cells.max(context);
     let slots = settings.slots.clamp(1, MAX_SLOTS);
     let (requests, to_prepare) = mpsc::channel();
     let (jobs, to_run) = mpsc::channel::<Job>();
-    let preparer = Preparer::new(Arc::clone(&model), context, slots, cells)?;
+    let preparer = Preparer::new(Arc::clone(&model), vocabulary.clone(), context, slots, cells)?;
     let waiting = Arc::clone(queued);
     spawn("model-prepare", move || preparer.run(&to_prepare, &jobs, &waiting))?;
     let parameters = parameters(settings)
@@ -228,7 +253,7 @@ fn start_engine(
             Ok(context)
         });
         if let Some(context) = announce(context, &ready) {
-            Engine::new(&model, context, slots as usize, cells, waiting).run(&to_run);
+            Engine::new(vocabulary, rows, context, slots as usize, cells, waiting).run(&to_run);
         }
     })?;
     Ok(requests)

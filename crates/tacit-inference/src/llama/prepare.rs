@@ -16,6 +16,7 @@ use super::{
     engine::Job,
     grammar,
     sampler::TokenSampler,
+    vocabulary::Vocabulary,
 };
 use crate::{
     ChatRequest, CompletionRequest, Generation, InferenceError, OutputFormat, Prompt, Sampling, Tool, ToolChoice,
@@ -24,12 +25,10 @@ use crate::{
     text::{Characters, StopFilter, ToolParser},
 };
 
-/// Most bytes of text for each token of the context: more cannot fit whatever the text is.
-const BYTES_PER_TOKEN: usize = 64;
-
 /// Turns requests into jobs.
 pub(super) struct Preparer {
     model: Arc<LlamaModel>,
+    vocabulary: Vocabulary,
     template: ChatTemplate,
     context: u32,
     slots: u32,
@@ -55,7 +54,13 @@ struct Tools {
 }
 
 impl Preparer {
-    pub(super) fn new(model: Arc<LlamaModel>, context: u32, slots: u32, cells: u32) -> Result<Self, InferenceError> {
+    pub(super) fn new(
+        model: Arc<LlamaModel>,
+        vocabulary: Vocabulary,
+        context: u32,
+        slots: u32,
+        cells: u32,
+    ) -> Result<Self, InferenceError> {
         let text = |token: LlamaToken| {
             let bytes = if token.0 < 0 { Vec::new() } else { model.vocab().token_to_piece(token, true, None) };
             String::from_utf8_lossy(&bytes).into_owned()
@@ -64,7 +69,7 @@ impl Preparer {
         let template = ChatTemplate::parse(source.as_deref(), &text(model.vocab().bos()), &text(model.vocab().eos()))?;
         // The memory of these models cannot be cut back to a common beginning.
         let can_reuse = !model.is_recurrent() && !model.is_hybrid();
-        Ok(Self { model, template, context, slots, cells, can_reuse })
+        Ok(Self { model, vocabulary, template, context, slots, cells, can_reuse })
     }
 
     /// Prepares until nobody can ask any more.
@@ -142,7 +147,7 @@ impl Preparer {
         let echo = request.echo.then(|| match &request.prompt {
             Prompt::Text(text) => text.clone(),
             Prompt::Tokens(_) => {
-                let pieces = prompt.iter().flat_map(|token| self.model.vocab().token_to_piece(*token, true, None));
+                let pieces = prompt.iter().flat_map(|token| self.vocabulary.piece(*token, true));
                 String::from_utf8_lossy(&pieces.collect::<Vec<u8>>()).into_owned()
             }
         });
@@ -155,7 +160,7 @@ impl Preparer {
 
     /// Tokens of a text. Special tokens are read in what a template made, and in a completion's prompt, whose author may know them.
     fn tokens(&self, text: &str, name: &str, add_special: bool) -> Result<Vec<LlamaToken>, InferenceError> {
-        let most = self.context as usize * BYTES_PER_TOKEN;
+        let most = self.context as usize * self.vocabulary.bytes_per_token();
         if text.len() > most {
             return Err(parameter(name, format!("is longer than {most} bytes, which no context of this model holds")));
         }
@@ -165,8 +170,8 @@ impl Preparer {
         let starts = bos.0 >= 0
             && text.as_bytes().starts_with(vocabulary.token_to_piece(bos, true, None).as_slice())
             && vocabulary.should_add_bos();
-        let tokens =
-            vocabulary.tokenize(text.as_bytes(), (add_special || vocabulary.should_add_bos()) && !starts, true);
+        let add_special = (add_special || vocabulary.should_add_bos()) && !starts;
+        let tokens = self.vocabulary.tokens(text, name, add_special)?;
         if tokens.is_empty() {
             return Err(parameter(name, "is empty"));
         }

@@ -1,12 +1,12 @@
 //! How the next token is chosen from the model's logits.
 
 use llama_cpp_2::{
-    model::LlamaModel,
     sampling::LlamaSampler,
     token::{LlamaToken, data::LlamaTokenData, data_array::LlamaTokenDataArray, logit_bias::LlamaLogitBias},
 };
 
-use crate::{Sampling, TokenLogprob};
+use super::vocabulary::Vocabulary;
+use crate::{Sampling, TokenLogprob, oblivious::highest};
 
 /// Stands for the logarithm of a probability of zero, which JSON cannot write.
 const LOWEST: f64 = -9999.0;
@@ -90,7 +90,7 @@ impl TokenSampler {
 
     fn choose(&mut self, logits: &[f32], constrained: bool) -> Option<LlamaToken> {
         if self.chain.is_none() && !constrained {
-            return likeliest(logits);
+            return highest(logits).map(|token| LlamaToken(token.cast_signed()));
         }
         let candidates =
             (0_i32..).zip(logits).map(|(token, logit)| LlamaTokenData::new(LlamaToken(token), *logit, 0.0));
@@ -117,23 +117,13 @@ fn allows(grammar: &mut LlamaSampler, token: LlamaToken) -> bool {
     candidate.data.first().is_some_and(|candidate| candidate.logit() > f32::NEG_INFINITY)
 }
 
-fn likeliest(logits: &[f32]) -> Option<LlamaToken> {
-    let mut best: Option<(usize, f32)> = None;
-    for (token, &logit) in logits.iter().enumerate() {
-        if best.is_none_or(|(_, highest)| logit > highest) && !logit.is_nan() {
-            best = Some((token, logit));
-        }
-    }
-    best.and_then(|(token, _)| i32::try_from(token).ok()).map(LlamaToken)
-}
-
 /// The probability of `token` and of the `count` likeliest ones, as the model gives them, before temperature and penalties.
-pub(super) fn logprob(model: &LlamaModel, logits: &[f32], token: LlamaToken, count: u8) -> TokenLogprob {
+pub(super) fn logprob(vocabulary: &Vocabulary, logits: &[f32], token: LlamaToken, count: u8) -> TokenLogprob {
     let highest = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
     let sum: f64 = logits.iter().map(|logit| f64::from(logit - highest).exp()).sum();
     #[allow(clippy::cast_possible_truncation)]
     let of = |logit: f32| (f64::from(logit - highest) - sum.ln()).max(LOWEST) as f32;
-    let piece = |token: LlamaToken| model.vocab().token_to_piece(token, true, None);
+    let piece = |token: LlamaToken| vocabulary.piece(token, true);
     let mut top: Vec<(usize, f32)> = Vec::with_capacity(usize::from(count) + 1);
     for (index, &logit) in logits.iter().enumerate() {
         if top.len() < usize::from(count) || top.last().is_some_and(|(_, lowest)| logit > *lowest) {

@@ -138,6 +138,9 @@ impl Graph {
     }
 
     fn answer(&self, outputs: &[TValue]) -> Result<TensorAnswer, InferenceError> {
+        if outputs.len() != self.interface.outputs.len() {
+            return Err(engine("it made another number of outputs than it declares"));
+        }
         let (mut answer, mut total) = (TensorAnswer::default(), 0_usize);
         for (kind, output) in self.interface.outputs.iter().zip(outputs) {
             let bytes = tensors::length(output.shape(), kind.element).unwrap_or(usize::MAX);

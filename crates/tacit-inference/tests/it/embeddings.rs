@@ -10,7 +10,7 @@ use tacit_inference::{
 
 use crate::models::{completion, fetched, greedy, small, smollm, whole};
 
-async fn add(store: &ModelStore, path: &Path, name: &str) -> Result<tacit_inference::ModelManifest, StoreError> {
+pub async fn add(store: &ModelStore, path: &Path, name: &str) -> Result<tacit_inference::ModelManifest, StoreError> {
     let source = Source::Path(path.to_owned());
     let licence = Some("Apache-2.0".to_owned());
     store.add(NewModel { source, sha256: None, name: Some(name.to_owned()), licence }).await

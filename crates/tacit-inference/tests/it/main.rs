@@ -5,6 +5,7 @@
 mod chats;
 mod embeddings;
 mod models;
+mod oblivious;
 mod onnx;
 mod processes;
 mod protobuf;

@@ -60,7 +60,7 @@ pub fn load(settings: &EngineSettings) -> Option<LlamaCpp> {
 }
 
 pub fn small() -> EngineSettings {
-    EngineSettings { threads: 1, context: 512, slots: 4, cells: 2048, queue: 8 }
+    EngineSettings { threads: 1, context: 512, slots: 4, cells: 2048, queue: 8, constant_shape: false }
 }
 
 pub fn user(text: &str) -> Message {

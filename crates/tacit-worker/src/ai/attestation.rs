@@ -8,7 +8,7 @@ use std::{
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use serde_json::{Value, json};
 use tacit_api::openai::{ApiError, ErrorKind};
-use tacit_attest::Evidence;
+use tacit_attest::{Evidence, Platform};
 use tacit_platform::{Driver, PlatformError};
 use tacit_receipt::aci::{
     AttestationReport, ReportEvidence, ServiceCapabilities, Serving, SourceProvenance, TacitEvidence, legacy,
@@ -136,12 +136,14 @@ impl Attestation {
         };
         let evidence = self.quote(&report_data).await?;
         let app_compose = self.app_compose(&evidence).await;
+        let quote = hex::encode(evidence.document());
+        let is_intel = matches!(evidence.platform(), Platform::Sgx | Platform::Tdx);
         let mut report = json!({
             "signing_address": identity.to_string(),
             "signing_algo": question.algorithm,
             "request_nonce": question.nonce,
-            "intel_quote": hex::encode(evidence.document()),
-            "quote": hex::encode(evidence.document()),
+            "intel_quote": is_intel.then_some(&quote),
+            "quote": &quote,
             "event_log": evidence.event_log(),
             "info": { "tcb_info": { "app_compose": app_compose } },
             "nvidia_payload": Value::Null,

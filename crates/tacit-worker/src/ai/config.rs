@@ -4,7 +4,7 @@ use std::{net::SocketAddr, path::PathBuf};
 
 use serde::{Deserialize, Serialize};
 use tacit_inference::EngineSettings;
-use tacit_types::Digest;
+use tacit_types::{Digest, formats::sha256};
 
 /// The `[ai]` part of a node's configuration.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -30,6 +30,22 @@ pub struct AiConfig {
     /// What evidence may say about the program besides its measurement.
     #[serde(default)]
     pub provenance: Provenance,
+}
+
+impl AiConfig {
+    /// A service for one machine's own use: whatever is not said has its default.
+    pub fn new(listen: SocketAddr, store: PathBuf, models: Vec<ModelConfig>, keys: Vec<KeyConfig>) -> Self {
+        Self {
+            listen,
+            hosts: Vec::new(),
+            store,
+            models,
+            keys,
+            keep_days: keep_days(),
+            requests: requests(),
+            provenance: Provenance::default(),
+        }
+    }
 }
 
 const fn keep_days() -> u32 {
@@ -92,6 +108,19 @@ pub struct KeyConfig {
     /// Tokens in all; what was used survives restarts.
     #[serde(default)]
     pub tokens: Option<u64>,
+}
+
+impl KeyConfig {
+    /// A key without bounds of its own.
+    pub fn new(name: &str, key: &str) -> Self {
+        Self {
+            name: name.to_owned(),
+            sha256: sha256(key.as_bytes()),
+            requests_per_minute: None,
+            tokens_per_minute: None,
+            tokens: None,
+        }
+    }
 }
 
 /// Where the program comes from. Clients believe it only where measured evidence bears it out.

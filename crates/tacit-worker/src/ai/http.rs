@@ -55,24 +55,26 @@ pub(crate) fn router(surface: Surface) -> Router {
     inner.route("/v1/sealed", post(seal))
 }
 
-/// What a relay reaches: the report, and the route that opens seals. No TLS ends here, so nothing else is to be had this way.
-pub(crate) async fn relayed(surface: &Surface, request: Relayed) -> Response {
-    match request {
-        Relayed::Attestation(query) => {
-            let nonce = query.as_deref().and_then(|query| query.strip_prefix("nonce=")).map(str::to_owned);
-            attestation(State(surface.clone()), Query(NonceQuery { nonce })).await.into_response()
-        }
-        Relayed::Sealed(headers, body) => {
-            seal(Arc::clone(&surface.service.keys), routes(surface.clone()), headers, body).await.into_response()
-        }
-    }
+/// What a relay reaches: the report, and what opens seals. No TLS ends here, so nothing else is to be had this way.
+#[derive(Clone)]
+pub(crate) struct Relayed {
+    surface: Surface,
+    inner: Router,
 }
 
-/// A request through a relay.
-pub(crate) enum Relayed {
-    /// With the query of its URL.
-    Attestation(Option<String>),
-    Sealed(HeaderMap, Body),
+impl Relayed {
+    pub fn new(surface: Surface) -> Self {
+        Self { inner: routes(surface.clone()), surface }
+    }
+
+    pub async fn report(&self, query: Query<NonceQuery>) -> Response {
+        attestation(State(self.surface.clone()), query).await.into_response()
+    }
+
+    pub async fn open(&self, headers: HeaderMap, body: Body) -> Response {
+        let keys = Arc::clone(&self.surface.service.keys);
+        seal(keys, self.inner.clone(), headers, body).await.into_response()
+    }
 }
 
 fn routes(surface: Surface) -> Router {
@@ -177,7 +179,7 @@ async fn model(
 }
 
 #[derive(Deserialize)]
-struct NonceQuery {
+pub(crate) struct NonceQuery {
     nonce: Option<String>,
 }
 

@@ -22,7 +22,7 @@ mod tls;
 
 pub use config::{AiConfig, KeyConfig, ModelConfig, Price, Provenance};
 pub(crate) use endpoint::Endpoint;
-pub(crate) use http::{Relayed, Surface, relayed};
+pub(crate) use http::{NonceQuery, Relayed};
 pub use serve::{AiNode, NodeConfig};
 pub(crate) use serve::{Parts, start, tls_identity};
 pub(crate) use service::{ReplyBody, Service};

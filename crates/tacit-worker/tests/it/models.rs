@@ -3,10 +3,9 @@
 use std::sync::Arc;
 
 use serde_json::{Value, json};
-use sha2::{Digest as _, Sha256};
 use tacit_attest::{Policy, Preset};
 use tacit_client::{
-    Answer, Package,
+    Answer,
     ai::{AiClient, AiError, AiRequest, AiSettings},
 };
 use tacit_receipt::{
@@ -15,7 +14,7 @@ use tacit_receipt::{
 };
 use tacit_types::{Digest, FunctionId, eip712::Outcome, formats::sha256, jcs, manifest::Manifest};
 use tacit_verify::{Anchor, Judge, Verdict, Verifier};
-use tacit_worker::{AiConfig, KeyConfig, Provenance, Worker, WorkerConfig};
+use tacit_worker::{AiConfig, KeyConfig, Worker, WorkerConfig};
 use zeroize::Zeroizing;
 
 use crate::{
@@ -62,29 +61,13 @@ async fn deploy(network: &Network, name: &str, more: &str) -> FunctionId {
         {more}
         "#
     );
-    let package = Package::new(Manifest::from_toml(&manifest).unwrap(), MODULE.into(), None).unwrap();
-    let deployed = network.owner_client().deploy(&package, |_| {}).await.unwrap();
-    network.gatekeepers_follow().await;
-    deployed.function
+    network.deploy_package(Manifest::from_toml(&manifest).unwrap(), MODULE).await
 }
 
 fn config(network: &Network) -> WorkerConfig {
-    let ai = AiConfig {
-        listen: "127.0.0.1:0".parse().unwrap(),
-        hosts: vec!["127.0.0.1".into()],
-        store: network.folder.path().join("models"),
-        models: Vec::new(),
-        keys: vec![KeyConfig {
-            name: "somebody".into(),
-            sha256: Digest::from(<[u8; 32]>::from(Sha256::digest(KEY))),
-            requests_per_minute: None,
-            tokens_per_minute: None,
-            tokens: None,
-        }],
-        keep_days: 400,
-        requests: 8,
-        provenance: Provenance::default(),
-    };
+    let (listen, store) = ("127.0.0.1:0".parse().unwrap(), network.folder.path().join("models"));
+    let keys = vec![KeyConfig::new("somebody", KEY)];
+    let ai = AiConfig { hosts: vec!["127.0.0.1".into()], ..AiConfig::new(listen, store, Vec::new(), keys) };
     WorkerConfig { ai: Some(ai), ..network.config(0) }
 }
 

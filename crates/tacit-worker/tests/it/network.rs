@@ -278,7 +278,12 @@ impl Network {
 
     /// Deploys [`MODULE`].
     pub async fn deploy(&self, name: &str, more: &str) -> FunctionId {
-        let package = Package::new(manifest(name, more), MODULE.into(), None).unwrap();
+        self.deploy_package(manifest(name, more), MODULE).await
+    }
+
+    /// Deploys a module of a test's own.
+    pub async fn deploy_package(&self, manifest: Manifest, module: &'static str) -> FunctionId {
+        let package = Package::new(manifest, module.into(), None).unwrap();
         let deployed = self.owner_client().deploy(&package, |_| {}).await.unwrap();
         self.gatekeepers_follow().await;
         deployed.function

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use serde_json::{Value, json};
-use tacit_client::{Answer, Package};
+use tacit_client::Answer;
 use tacit_ledger::{At, requests::Acceptance};
 use tacit_receipt::{Bundle, Effect};
 use tacit_types::{
@@ -51,10 +51,7 @@ async fn deploy(network: &Network, name: &str, more: &str) -> FunctionId {
         {more}
         "#
     );
-    let package = Package::new(Manifest::from_toml(&manifest).unwrap(), MODULE.into(), None).unwrap();
-    let deployed = network.owner_client().deploy(&package, |_| {}).await.unwrap();
-    network.gatekeepers_follow().await;
-    deployed.function
+    network.deploy_package(Manifest::from_toml(&manifest).unwrap(), MODULE).await
 }
 
 /// A contract that believes the workers of the network, and takes the function's publications.

@@ -4,11 +4,10 @@ use std::{path::Path, sync::Arc};
 
 use reqwest::{Client, Response};
 use serde_json::{Value, json};
-use sha2::{Digest as _, Sha256};
 use tacit_receipt::{LogProof, aci::AciReceipt, log_origin};
-use tacit_simulator::{Machine as Chip, Root, RunningSimulator, Simulator};
+use tacit_simulator::{Flaws, Hardware, Machine as Chip, Root, RunningSimulator, Setup, Simulator};
 use tacit_types::ClusterId;
-use tacit_worker::{AiConfig, AiNode, KeyConfig, Machine, ModelConfig, NodeConfig, Price, Provenance};
+use tacit_worker::{AiConfig, AiNode, KeyConfig, Machine, ModelConfig, NodeConfig, Price};
 
 use super::echo::Echo;
 use crate::network::now;
@@ -27,50 +26,42 @@ pub struct Node {
 }
 
 fn key(text: &str) -> KeyConfig {
-    KeyConfig {
-        name: text.into(),
-        sha256: <[u8; 32]>::from(Sha256::digest(text)).into(),
-        requests_per_minute: None,
-        tokens_per_minute: None,
-        tokens: None,
-    }
+    KeyConfig::new(text, text)
 }
 
 impl Node {
     /// A node in `folder`; started there again, it is on the same machine.
     pub async fn start(folder: &Path) -> Self {
-        let root_folder = folder.join("root");
-        let root = if root_folder.exists() {
-            Root::open(&root_folder).unwrap()
-        } else {
-            Root::create(&root_folder, "test", now()).unwrap()
-        };
-        let chip = Chip::open(&folder.join("chip"), root, "node", &[], now()).unwrap();
+        let root = Root::open_or_create(&folder.join("root"), "test", now()).unwrap();
+        Self::start_on(folder, root, Hardware::Tdx).await
+    }
+
+    /// A node on this hardware.
+    pub async fn start_on(folder: &Path, root: Root, hardware: Hardware) -> Self {
+        let setup = Setup { hardware, flaws: Flaws::default(), name: "node".into(), guest_files: Vec::new() };
+        let chip = Chip::open_as(&folder.join("chip"), root, &setup, now()).unwrap();
         let socket = folder.join("agent.sock");
         let _ = std::fs::remove_file(&socket);
         let machine = Simulator::start(chip, &socket).unwrap();
         let echo = Arc::new(Echo::new());
+        let models = vec![ModelConfig {
+            name: "echo".into(),
+            engine: Default::default(),
+            price: Some(Price { currency: "USD".into(), prompt: 1_000_000, completion: 2_000_000 }),
+        }];
+        let keys = vec![
+            key(MINE),
+            key(OTHER),
+            KeyConfig { requests_per_minute: Some(2), ..key(SLOW) },
+            KeyConfig { tokens: Some(10), ..key(POOR) },
+        ];
         let config = NodeConfig {
             folder: folder.join("node"),
             machine: Machine::GuestAgent { socket },
             ai: AiConfig {
-                listen: "127.0.0.1:0".parse().unwrap(),
                 hosts: vec!["127.0.0.1".into()],
-                store: folder.join("models"),
-                models: vec![ModelConfig {
-                    name: "echo".into(),
-                    engine: Default::default(),
-                    price: Some(Price { currency: "USD".into(), prompt: 1_000_000, completion: 2_000_000 }),
-                }],
-                keys: vec![
-                    key(MINE),
-                    key(OTHER),
-                    KeyConfig { requests_per_minute: Some(2), ..key(SLOW) },
-                    KeyConfig { tokens: Some(10), ..key(POOR) },
-                ],
-                keep_days: 400,
                 requests: 8,
-                provenance: Provenance::default(),
+                ..AiConfig::new("127.0.0.1:0".parse().unwrap(), folder.join("models"), models, keys)
             },
         };
         let node = AiNode::start(config, vec![Arc::clone(&echo) as _]).await.unwrap();

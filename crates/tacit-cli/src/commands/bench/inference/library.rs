@@ -20,7 +20,7 @@ const PROMPT: usize = 256;
 const ANSWER: u32 = 128;
 
 /// The text whose beginning is the prompt.
-const TEXT: &str = "Before there were railways, a letter from one end of the country to the other was on its way for most of a \
+pub const TEXT: &str = "Before there were railways, a letter from one end of the country to the other was on its way for most of a \
 week. It left the city in the evening, in a locked bag under the seat of a guard, and was carried from inn to inn by horses that \
 were changed every two hours. The guard had a horn, to wake the keepers of the gates, and a clock in a leather case, which had \
 been set by the postmaster before they left and was compared with the church towers on the way. Whoever received the letter paid \

@@ -1,6 +1,8 @@
-//! A model's engine beside upstream's own library, several chats at the same time, and the whole protocol beside the bare engine.
+//! A model's engine beside upstream's own library, several chats at the same time, what constant-shape look-ups cost, and the whole
+//! protocol beside the bare engine.
 
 mod engine;
+mod hidden;
 mod library;
 mod service;
 
@@ -53,6 +55,10 @@ async fn measure(folder: &Path, weights: &Path, ground: &mut Option<Ground>) -> 
     let model: Arc<dyn Backend> = model::start(&store, NAME, &settings).await.map_err(|failed| failed.error)?;
     let mut rows = library::rows(model.as_ref(), weights, &settings).await?;
     rows.push(engine::parallel(model.as_ref(), &settings).await?);
+    let constant = EngineSettings { constant_shape: true, ..settings.clone() };
+    let hidden = model::start(&store, NAME, &constant).await.map_err(|failed| failed.error)?;
+    rows.extend(hidden::rows(model.as_ref(), hidden.as_ref(), &settings).await?);
+    drop(hidden);
     rows.extend(service::rows(ground, &node, store, &model).await?);
     Ok(rows)
 }

@@ -58,6 +58,7 @@ pub async fn rows(ground: &Ground, folder: &Path, store: PathBuf, model: &Arc<dy
         hosts: Vec::new(),
         threads: 1,
         slots: 8,
+        constant_shape: false,
     };
     let node = ground.start(folder, &arguments, store, vec![Arc::clone(model)]).await?;
     let url = serve::url(&node).parse().context("the node's URL")?;
