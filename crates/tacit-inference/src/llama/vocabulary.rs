@@ -109,3 +109,139 @@ impl Vocabulary {
         if self.oblivious.is_some() { 16 } else { 64 }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::{Path, PathBuf};
+
+    use llama_cpp_2::model::params::LlamaModelParams;
+
+    use super::*;
+    use crate::gguf;
+
+    /// SmolLM2, which `cargo xtask models` fetches; where it is not there, that is a failure in CI alone.
+    fn smollm() -> Option<PathBuf> {
+        let cache = std::env::var_os("XDG_CACHE_HOME")
+            .map_or_else(|| PathBuf::from(std::env::var_os("HOME").unwrap_or_default()).join(".cache"), PathBuf::from);
+        let path = cache.join("tacit/models/smollm2-135m-instruct-q4_1.gguf");
+        if path.is_file() {
+            return Some(path);
+        }
+        assert!(std::env::var_os("CI").is_none(), "{} is missing; run cargo xtask models", path.display());
+        println!("not tested: {} is not there; cargo xtask models fetches it", path.display());
+        None
+    }
+
+    /// The model with another name of its tokenizer's style in its file.
+    fn styled(weights: &Path, style: &str) -> tempfile::NamedTempFile {
+        let mut bytes = std::fs::read(weights).unwrap();
+        let key = b"tokenizer.ggml.pre";
+        let place = bytes.windows(key.len()).position(|window| window == key).unwrap() + key.len() + 4;
+        let length = u64::from_le_bytes(bytes[place..][..8].try_into().unwrap()) as usize;
+        assert_eq!(&bytes[place + 8..][..length], b"smollm");
+        // What the name has more or less, the template that follows it somewhere has less or more, so that no tensor moves.
+        let key = b"tokenizer.chat_template";
+        let template = bytes.windows(key.len()).position(|window| window == key).unwrap() + key.len() + 4;
+        assert!(template > place, "the template follows");
+        let old = u64::from_le_bytes(bytes[template..][..8].try_into().unwrap());
+        let spaces = old + length as u64 - style.len() as u64;
+        bytes[template..][..8].copy_from_slice(&spaces.to_le_bytes());
+        let text = template + 8;
+        if style.len() > length {
+            bytes.drain(text..text + style.len() - length);
+        } else {
+            bytes.splice(text..text, vec![b' '; length - style.len()]);
+        }
+        bytes[place..][..8].copy_from_slice(&(style.len() as u64).to_le_bytes());
+        bytes.splice(place + 8..place + 8 + length, style.bytes());
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), bytes).unwrap();
+        file
+    }
+
+    fn texts() -> Vec<String> {
+        let mut texts: Vec<String> = [
+            "It's  12 o'clock,\n\n  naïve façade ",
+            "   leading\t\ttabs \r\n\r\nand breaks\n",
+            "x = f(a[0], b{1}) -> \"str'ing\" // 100% #1 @me",
+            "日本語のテキスト、それと한국어 и русский ١٢٣ ½ ⅷ",
+            "emoji 👩‍👩‍👧‍👦 and 🇨🇭, combining e\u{301}\u{302}, \u{200b}zero\u{feff}",
+            "<|im_start|>user\nHi<|im_end|>\n<|im_start",
+            "I'LL WE'VE you'd it'S 'tis '",
+            "1234567890 3.14159 1,000,000 v2.0.1",
+            "\u{a0}\u{2003}\u{3000}spaces \u{85}of\u{2028}kinds",
+            "a",
+            " ",
+            "\n",
+            "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa",
+            "------------------------------------------------------------------========",
+        ]
+        .map(str::to_owned)
+        .to_vec();
+        // Characters of everywhere, each with something before and after it.
+        let step = if std::env::var_os("TACIT_TEST_LONG").is_some() { 17 } else { 97 };
+        let mut state = 0x2545_f491_u32;
+        let characters =
+            (0..0x11_0000_u32).step_by(step).filter_map(char::from_u32).filter(|character| *character != '\0');
+        let beside = ["a", " ", "1", "'s ", "\n", ".", " b"];
+        let mut text = String::new();
+        for character in characters {
+            state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            text.push_str(beside[(state >> 16) as usize % beside.len()]);
+            text.push(character);
+            if text.len() > 300 {
+                texts.push(std::mem::take(&mut text));
+            }
+        }
+        texts
+    }
+
+    fn vocabularies(weights: &Path) -> (Vocabulary, Result<Vocabulary, ObliviousError>) {
+        let file = std::fs::File::open(weights).unwrap();
+        let header = gguf::read(&file, file.metadata().unwrap().len()).unwrap();
+        let merges = gguf::texts(std::fs::read(weights).unwrap().as_slice(), "tokenizer.ggml.merges").unwrap();
+        let parameters = LlamaModelParams::default().with_vocab_only(true);
+        let model = LlamaModel::load_from_file(super::super::backend().unwrap(), weights, &parameters).unwrap();
+        let model = Arc::new(model);
+        (Vocabulary::plain(Arc::clone(&model)), Vocabulary::oblivious(model, &header, &merges))
+    }
+
+    #[test]
+    fn every_style_cuts_texts_into_the_same_tokens() {
+        let Some(weights) = smollm() else { return };
+        for style in ["smollm", "gpt-2", "qwen2", "llama-bpe"] {
+            let (plain, hidden) = vocabularies(styled(&weights, style).path());
+            let hidden = hidden.unwrap();
+            let (mut same, mut other) = (0, Vec::new());
+            for text in texts() {
+                let tokens = |vocabulary: &Vocabulary| vocabulary.tokens(&text, "text", true).unwrap();
+                if tokens(&plain) == tokens(&hidden) { same += 1 } else { other.push(text) }
+            }
+            // Both know letters of some version of Unicode; what was added since is a letter to one of them alone.
+            println!("{style}: {same} texts have the same tokens, {} have others", other.len());
+            assert!(other.len() * 20 <= same, "{style}: {other:?}");
+            assert!(texts()[..14].iter().all(|text| !other.contains(text)), "{style}: {other:?}");
+        }
+    }
+
+    #[test]
+    fn every_token_has_the_same_text() {
+        let Some(weights) = smollm() else { return };
+        let (plain, hidden) = vocabularies(&weights);
+        let hidden = hidden.unwrap();
+        let step = if std::env::var_os("TACIT_TEST_LONG").is_some() { 1 } else { 17 };
+        for token in (0..plain.model.n_vocab()).filter(|token| *token < 20 || token % step == 0).map(LlamaToken) {
+            for special in [false, true] {
+                assert_eq!(hidden.piece(token, special), plain.piece(token, special), "{token}");
+            }
+            assert_eq!(hidden.is_end(token), plain.is_end(token), "{token}");
+        }
+    }
+
+    #[test]
+    fn another_style_is_refused() {
+        let Some(weights) = smollm() else { return };
+        let refused = vocabularies(styled(&weights, "tekken").path()).1.unwrap_err();
+        assert_eq!(refused, ObliviousError::Tokenizer("tekken".into()));
+    }
+}

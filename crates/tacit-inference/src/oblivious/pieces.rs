@@ -81,6 +81,13 @@ impl Pieces {
 
     /// A token's bytes. How many there are is not hidden.
     pub(crate) fn bytes(&self, token: u32, special: bool) -> Vec<u8> {
+        let (mut bytes, length) = self.filled(token, special);
+        bytes.truncate(length as usize);
+        bytes
+    }
+
+    /// A token's bytes, filled up with zeros, and how many there are.
+    pub(super) fn filled(&self, token: u32, special: bool) -> (Vec<u8>, u32) {
         let hidden = mask(!special) & contains(&self.special, token);
         let length = self.lengths.at(token) & !hidden;
         let mut bytes = vec![0; self.stride.max(SHORT)];
@@ -93,8 +100,7 @@ impl Pieces {
                 *byte |= other & mask;
             }
         }
-        bytes.truncate(length as usize);
-        bytes
+        (bytes, length)
     }
 
     /// The token that has these bytes, of tokens that are not special.

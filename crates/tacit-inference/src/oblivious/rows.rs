@@ -14,7 +14,7 @@ use std::{
 
 use rustix::fs::{MemfdFlags, memfd_create};
 
-use super::{ObliviousError, scan::mask};
+use super::ObliviousError;
 use crate::{
     gguf::{Gguf, Tensor},
     store::CheckedFile,
@@ -28,20 +28,27 @@ const OUTPUT: &str = "output.weight";
 const F32: u32 = 0;
 /// Rows that are looked at together: they stay in the nearest cache while each token passes over them.
 const ROWS: usize = 32;
+/// Bytes of a row that are gathered together: they stay in registers while the rows pass.
+const PIECE: usize = 128;
+
+/// A piece of a row.
+type Piece = [u64; PIECE / 8];
 
 /// The embedding matrix, and the sheet from which llama.cpp reads.
 #[derive(Debug)]
 pub(crate) struct Rows {
-    matrix: Vec<u8>,
+    /// The rows, each filled up to whole pieces.
+    matrix: Vec<Piece>,
     kind: u32,
-    /// Bytes of a row of the matrix, and its numbers.
+    /// Pieces of a row, its bytes, and its numbers.
+    pieces: usize,
     row: usize,
     width: usize,
     sheet: File,
     /// Where the sheet begins in its file.
     begin: u64,
     /// Room for the rows of a step.
-    gathered: Vec<u8>,
+    gathered: Vec<Piece>,
     numbers: Vec<f32>,
 }
 
@@ -65,10 +72,12 @@ impl Rows {
         source.read_exact_at(&mut bytes, header.data + matrix.offset).map_err(failed)?;
         let (sheet, begin) = rewrite(&mut source, header, matrix).map_err(failed)?;
         let (width, count) = (matrix.shape[0] as usize, matrix.shape[1] as usize);
+        let row = size / count;
         Ok(Self {
-            row: size / count,
+            matrix: bytes.chunks_exact(row).flat_map(pieces_of).collect(),
             kind: matrix.kind,
-            matrix: bytes,
+            pieces: row.div_ceil(PIECE),
+            row,
             width,
             sheet,
             begin,
@@ -84,7 +93,7 @@ impl Rows {
 
     /// Tokens of the vocabulary, which are also the sheet's rows.
     pub(crate) fn count(&self) -> usize {
-        self.matrix.len() / self.row
+        self.matrix.len() / self.pieces
     }
 
     /// Writes the rows of these tokens into the sheet, the first token's into its first row.
@@ -95,8 +104,9 @@ impl Rows {
         self.gather(tokens);
         self.numbers.clear();
         self.numbers.resize(tokens.len() * self.width, 0.0);
-        for (row, numbers) in self.gathered.chunks_exact(self.row).zip(self.numbers.chunks_exact_mut(self.width)) {
-            to_numbers(self.kind, row, numbers);
+        for (row, numbers) in self.gathered.chunks_exact(self.pieces).zip(self.numbers.chunks_exact_mut(self.width)) {
+            let bytes: Vec<u8> = row.iter().flatten().flat_map(|word| word.to_le_bytes()).collect();
+            to_numbers(self.kind, &bytes[..self.row], numbers);
         }
         let bytes: Vec<u8> = self.numbers.iter().flat_map(|number| number.to_le_bytes()).collect();
         self.sheet.write_all_at(&bytes, self.begin)
@@ -105,22 +115,41 @@ impl Rows {
     /// Copies the rows of these tokens, each out of a pass over all rows.
     pub(super) fn gather(&mut self, tokens: &[u32]) {
         self.gathered.clear();
-        self.gathered.resize(tokens.len() * self.row, 0);
-        for (block, rows) in (0_u32..).zip(self.matrix.chunks(ROWS * self.row)) {
-            for (token, gathered) in tokens.iter().zip(self.gathered.chunks_exact_mut(self.row)) {
-                for (place, row) in (0_u32..).zip(rows.chunks_exact(self.row)) {
-                    merge(gathered, row, mask(block * ROWS as u32 + place == *token) as u8);
+        self.gathered.resize(tokens.len() * self.pieces, Piece::default());
+        let mut first = 0_u32;
+        for rows in self.matrix.chunks(ROWS * self.pieces) {
+            for (token, gathered) in tokens.iter().zip(self.gathered.chunks_exact_mut(self.pieces)) {
+                let masks: [u64; ROWS] = std::hint::black_box(std::array::from_fn(|place| {
+                    u64::from(first.wrapping_add(place as u32) == *token).wrapping_neg()
+                }));
+                for (place, piece) in gathered.iter_mut().enumerate() {
+                    gather(piece, rows.iter().skip(place).step_by(self.pieces), &masks);
                 }
             }
+            first = first.wrapping_add(ROWS as u32);
         }
     }
 }
 
-/// Adds what a mask leaves of a row.
-fn merge(gathered: &mut [u8], row: &[u8], mask: u8) {
-    for (byte, other) in gathered.iter_mut().zip(row) {
-        *byte |= other & mask;
+/// Adds what masks leave of pieces.
+fn gather<'a>(piece: &mut Piece, pieces: impl Iterator<Item = &'a Piece>, masks: &[u64; ROWS]) {
+    let mut gathered = *piece;
+    for (piece, mask) in pieces.zip(masks) {
+        for (word, other) in gathered.iter_mut().zip(piece) {
+            *word |= other & mask;
+        }
     }
+    *piece = gathered;
+}
+
+/// A row in pieces.
+fn pieces_of(row: &[u8]) -> impl Iterator<Item = Piece> {
+    row.chunks(PIECE).map(|bytes| {
+        let mut filled = [0; PIECE];
+        filled[..bytes.len()].copy_from_slice(bytes);
+        let (words, _) = filled.as_chunks();
+        std::array::from_fn(|place| u64::from_le_bytes(words[place]))
+    })
 }
 
 /// Writes a model's file once more, with a sheet in place of its embedding matrix; says where the sheet begins.

@@ -33,7 +33,7 @@ pub(super) fn add(found: &mut [u32; LANES], masks: &[u32; LANES], group: &[u32; 
 #[inline]
 pub(super) fn next(places: &mut [u32; LANES]) {
     for place in places {
-        *place += LANES as u32;
+        *place = place.wrapping_add(LANES as u32);
     }
 }
 
@@ -128,11 +128,24 @@ pub(super) fn lowest(values: &[u32]) -> u32 {
 
 /// The place of the highest value, of several such the first; none without any above negative infinity.
 pub(crate) fn highest(values: &[f32]) -> Option<u32> {
+    let (groups, rest) = values.as_chunks::<LANES>();
+    let (mut highest, mut place, mut places) = ([f32::NEG_INFINITY; LANES], [NOWHERE; LANES], PLACES);
+    for group in groups {
+        let is_higher = masks(|lane| group[lane] > highest[lane]);
+        for lane in 0..LANES {
+            let value = select(is_higher[lane], group[lane].to_bits(), highest[lane].to_bits());
+            highest[lane] = f32::from_bits(value);
+            place[lane] = select(is_higher[lane], places[lane], place[lane]);
+        }
+        next(&mut places);
+    }
+    let of_lanes = highest.iter().copied().zip(place);
+    let of_rest = rest.iter().copied().zip(places);
     let (mut highest, mut place) = (f32::NEG_INFINITY, NOWHERE);
-    for (index, value) in (0_u32..).zip(values) {
-        let is_higher = mask(*value > highest);
-        highest = f32::from_bits(select(is_higher, value.to_bits(), highest.to_bits()));
-        place = select(is_higher, index, place);
+    for (value, of_value) in of_lanes.chain(of_rest) {
+        let is_first = mask(value > highest) | (mask(value == highest) & mask(of_value < place));
+        highest = f32::from_bits(select(is_first, value.to_bits(), highest.to_bits()));
+        place = select(is_first, of_value, place);
     }
     (place != NOWHERE).then_some(place)
 }
@@ -185,6 +198,11 @@ mod tests {
         assert_eq!((lowest(&[u32::MAX]), lowest(&[])), (NOWHERE, NOWHERE));
         assert_eq!(highest(&[f32::NAN, -1.0, 2.5, 2.5, f32::NEG_INFINITY]), Some(2));
         assert_eq!(highest(&[f32::NAN, f32::NEG_INFINITY]), None);
+        for length in 1..40 {
+            let values: Vec<f32> = (0..length).map(|value| f32::from(value * 5 % 11_u8)).collect();
+            let expected = (0..values.len()).rev().max_by(|one, other| values[*one].total_cmp(&values[*other]));
+            assert_eq!(highest(&values), expected.map(|place| place as u32), "{values:?}");
+        }
     }
 
     #[test]
