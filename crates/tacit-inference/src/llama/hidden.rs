@@ -62,9 +62,9 @@ fn probe(
     settings: &EngineSettings,
 ) -> Result<Vec<f32>, InferenceError> {
     let failed = |error: &dyn std::fmt::Display| super::engine(&error.to_string());
+    let mut adapter = adapter;
     let parameters = parameters(settings).with_n_ctx(NonZeroU32::new(256)).with_n_batch(256).with_n_ubatch(256);
     let mut context = model.new_context(super::backend()?, parameters).map_err(|error| failed(&error))?;
-    let mut adapter = adapter;
     if let Some(adapter) = &mut adapter {
         context.lora_adapter_set(adapter, 1.0).map_err(|error| failed(&error))?;
     }

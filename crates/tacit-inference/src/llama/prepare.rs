@@ -84,16 +84,18 @@ impl Preparer {
                     continue;
                 }
             };
-            // Whoever asks is told first: a job that nobody awaits is not begun.
-            let job = match prepared {
-                Ok((job, generation)) => reply.send(Ok(generation)).ok().map(|()| job),
-                Err(error) => {
-                    let _ = reply.send(Err(error));
-                    None
+            match prepared {
+                Ok((job, generation)) => {
+                    // Whoever asks is told first: a job that nobody awaits is not begun.
+                    if reply.send(Ok(generation)).is_err() || jobs.send(job).is_err() {
+                        queued.fetch_sub(1, Ordering::Relaxed);
+                    }
                 }
-            };
-            if job.is_none_or(|job| jobs.send(job).is_err()) {
-                queued.fetch_sub(1, Ordering::Relaxed);
+                Err(error) => {
+                    // Its place is free before it is told so: the next request may follow at once.
+                    queued.fetch_sub(1, Ordering::Relaxed);
+                    let _ = reply.send(Err(error));
+                }
             }
         }
     }

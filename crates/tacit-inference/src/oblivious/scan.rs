@@ -143,7 +143,8 @@ pub(crate) fn highest(values: &[f32]) -> Option<u32> {
     let of_rest = rest.iter().copied().zip(places);
     let (mut highest, mut place) = (f32::NEG_INFINITY, NOWHERE);
     for (value, of_value) in of_lanes.chain(of_rest) {
-        let is_first = mask(value > highest) | (mask(value == highest) & mask(of_value < place));
+        let is_equal = mask(value == highest) & mask(value > f32::NEG_INFINITY);
+        let is_first = mask(value > highest) | (is_equal & mask(of_value < place));
         highest = f32::from_bits(select(is_first, value.to_bits(), highest.to_bits()));
         place = select(is_first, of_value, place);
     }
