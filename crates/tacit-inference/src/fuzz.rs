@@ -173,6 +173,15 @@ mod tests {
         assert!(BODIES.iter().all(|(name, _)| seeds().iter().any(|(seed, _)| seed == name)));
     }
 
+    /// Found by a long run: the file was accepted, and its first byte said that it was something else.
+    #[test]
+    fn a_field_that_is_longer_than_it_must_be_is_refused() {
+        let seeds = seeds();
+        let (_, seed) = seeds.iter().find(|(name, _)| *name == "onnx_header").unwrap();
+        let padded = [&[seed[0] | 0x80, 0], &seed[1..]].concat();
+        assert_eq!(onnx::read(padded.as_slice(), padded.len() as u64), Err(onnx::OnnxError::Form("a field")));
+    }
+
     #[test]
     fn seeds_are_accepted() {
         for (name, seed) in seeds() {

@@ -150,10 +150,15 @@ impl<R: Read> Reader<R> {
         Err(OnnxError::Form("a number"))
     }
 
-    /// Number and kind of the next field.
+    /// Number and kind of the next field, in their shortest form: the first byte of a file says what it is.
     fn tag(&mut self) -> Result<(u64, u64), OnnxError> {
+        let before = self.left;
         let tag = self.varint()?;
-        if tag >> 3 == 0 { Err(OnnxError::Form("a field")) } else { Ok((tag >> 3, tag & 7)) }
+        let shortest = u64::from((64 - tag.leading_zeros()).div_ceil(7));
+        if tag >> 3 == 0 || before - self.left != shortest {
+            return Err(OnnxError::Form("a field"));
+        }
+        Ok((tag >> 3, tag & 7))
     }
 
     /// The length of a value, which is there in full.
