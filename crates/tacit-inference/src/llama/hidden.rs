@@ -26,7 +26,7 @@ pub(super) fn load_hidden(
     weights: &CheckedFile,
     header: &gguf::Gguf,
     adapters: &[&CheckedFile],
-    (plain, plain_adapter): (LlamaModel, Option<LlamaLoraAdapter>),
+    (plain, mut plain_adapter): (LlamaModel, Option<LlamaLoraAdapter>),
     settings: &EngineSettings,
 ) -> Result<Loaded, InferenceError> {
     let refused = |error: ObliviousError| super::engine(&format!("constant_shape is not possible: {error}"));
@@ -39,13 +39,11 @@ pub(super) fn load_hidden(
     let tokens: Vec<u32> = (0..PROBE).map(|place| (rows.count() / PROBE * place) as u32).collect();
     rows.write(&tokens).map_err(|error| super::engine(&error.to_string()))?;
     let places: Vec<u32> = (0..PROBE as u32).collect();
-    let expected = probe(&plain, plain_adapter, &tokens, settings)?;
-    let found = probe(&model, adapter.take(), &places, settings)?;
+    let expected = probe(&plain, plain_adapter.as_mut(), &tokens, settings)?;
+    let found = probe(&model, adapter.as_mut(), &places, settings)?;
     if expected.iter().map(|logit| logit.to_bits()).ne(found.iter().map(|logit| logit.to_bits())) {
         return Err(super::engine("constant_shape is not possible: it would compute something else"));
     }
-    // The probe's context has ended, and with it the use of the adapter.
-    let adapter = load_adapters(&mut model, adapters)?;
     let model = Arc::new(model);
     let read = weights.open().map_err(|error| super::store(&error))?;
     let merges = gguf::texts(std::io::BufReader::new(read), "tokenizer.ggml.merges");
@@ -57,15 +55,14 @@ pub(super) fn load_hidden(
 /// What a model makes of these tokens: the logits after the last.
 fn probe(
     model: &LlamaModel,
-    adapter: Option<LlamaLoraAdapter>,
+    adapter: Option<&mut LlamaLoraAdapter>,
     tokens: &[u32],
     settings: &EngineSettings,
 ) -> Result<Vec<f32>, InferenceError> {
     let failed = |error: &dyn std::fmt::Display| super::engine(&error.to_string());
-    let mut adapter = adapter;
     let parameters = parameters(settings).with_n_ctx(NonZeroU32::new(256)).with_n_batch(256).with_n_ubatch(256);
     let mut context = model.new_context(super::backend()?, parameters).map_err(|error| failed(&error))?;
-    if let Some(adapter) = &mut adapter {
+    if let Some(adapter) = adapter {
         context.lora_adapter_set(adapter, 1.0).map_err(|error| failed(&error))?;
     }
     let mut batch = LlamaBatch::new(tokens.len(), 1);

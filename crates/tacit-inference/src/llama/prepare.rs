@@ -164,7 +164,10 @@ impl Preparer {
     fn tokens(&self, text: &str, name: &str, add_special: bool) -> Result<Vec<LlamaToken>, InferenceError> {
         let most = self.context as usize * self.vocabulary.bytes_per_token();
         if text.len() > most {
-            return Err(parameter(name, format!("is longer than {most} bytes, which no context of this model holds")));
+            return Err(parameter(
+                name,
+                format!("is longer than {most} bytes, the most that is read for a context of this length"),
+            ));
         }
         let vocabulary = self.model.vocab();
         // A template writes the first token itself where its model wants one.

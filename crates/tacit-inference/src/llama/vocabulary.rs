@@ -217,10 +217,10 @@ mod tests {
                 let tokens = |vocabulary: &Vocabulary| vocabulary.tokens(&text, "text", true).unwrap();
                 if tokens(&plain) == tokens(&hidden) { same += 1 } else { other.push(text) }
             }
-            // Both know letters of some version of Unicode; what was added since is a letter to one of them alone.
-            println!("{style}: {same} texts have the same tokens, {} have others", other.len());
-            assert!(other.len() * 20 <= same, "{style}: {other:?}");
-            assert!(texts()[..14].iter().all(|text| !other.contains(text)), "{style}: {other:?}");
+            assert!(
+                other.is_empty() && same > 200,
+                "{style}: {same} texts have the same tokens, these others: {other:?}"
+            );
         }
     }
 

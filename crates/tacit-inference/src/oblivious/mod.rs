@@ -37,6 +37,9 @@ pub(crate) enum ObliviousError {
     /// A token takes white space around it away.
     #[error("token {0} takes white space beside it away")]
     Strips(u32),
+    /// Its embedding matrix is missing, or of numbers that are looked up in tables.
+    #[error("its embedding matrix is missing or of the kind {0:?}, whose numbers are not made by arithmetic alone")]
+    Matrix(Option<u32>),
     /// Another tensor than the embedding matrix is read by a token's number.
     #[error("its tensor {0} is read by a token's number too")]
     Tensor(String),

@@ -59,15 +59,16 @@ impl Rows {
     /// [`ObliviousError::Tensor`] where more than the matrix is read by a token's number, [`ObliviousError::File`].
     pub(crate) fn new(weights: &CheckedFile, header: &Gguf) -> Result<Self, ObliviousError> {
         let matrix = header.tensors.iter().find(|tensor| tensor.name == MATRIX);
+        let kind = matrix.map(|matrix| matrix.kind);
         let matrix = matrix.filter(|matrix| matrix.shape.len() == 2 && converts(matrix.kind));
-        let matrix = matrix.ok_or_else(|| ObliviousError::Tensor(MATRIX.to_owned()))?;
+        let matrix = matrix.ok_or(ObliviousError::Matrix(kind))?;
         let by_token = |tensor: &&Tensor| tensor.name != MATRIX && tensor.name.contains("token_embd");
         if let Some(other) = header.tensors.iter().find(by_token) {
             return Err(ObliviousError::Tensor(other.name.clone()));
         }
         let failed = |error: io::Error| ObliviousError::File(error.kind().to_string());
         let mut source = weights.open().map_err(|error| ObliviousError::File(error.to_string()))?;
-        let size = usize::try_from(matrix.size).map_err(|_| ObliviousError::Tensor(MATRIX.to_owned()))?;
+        let size = usize::try_from(matrix.size).map_err(|_| ObliviousError::Matrix(kind))?;
         let mut bytes = vec![0; size];
         source.read_exact_at(&mut bytes, header.data + matrix.offset).map_err(failed)?;
         let (sheet, begin) = rewrite(&mut source, header, matrix).map_err(failed)?;
@@ -292,5 +293,12 @@ mod tests {
         let file = model(&[("per_layer_token_embd.weight", [4, 50])]);
         let refused = Rows::new(&file, &header(&file)).unwrap_err();
         assert_eq!(refused, ObliviousError::Tensor("per_layer_token_embd.weight".into()));
+        let mut header = header(&file);
+        header.tensors.retain(|tensor| tensor.name != "per_layer_token_embd.weight");
+        let iq2 = 16;
+        header.tensors.iter_mut().filter(|tensor| tensor.name == MATRIX).for_each(|tensor| tensor.kind = iq2);
+        assert_eq!(Rows::new(&file, &header).unwrap_err(), ObliviousError::Matrix(Some(iq2)));
+        header.tensors.retain(|tensor| tensor.name != MATRIX);
+        assert_eq!(Rows::new(&file, &header).unwrap_err(), ObliviousError::Matrix(None));
     }
 }

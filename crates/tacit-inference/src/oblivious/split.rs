@@ -63,7 +63,9 @@ struct Ranges {
 
 impl Classes {
     pub(super) fn new() -> Self {
-        Self { letters: ranges(r"\p{L}"), numbers: ranges(r"\p{N}"), spaces: ranges(r"\s") }
+        // llama.cpp's tables are those of Unicode 15.1; what came later is neither to it.
+        let (letters, numbers) = (r"[\p{L}&&\p{Age:15.1}]", r"[\p{N}&&\p{Age:15.1}]");
+        Self { letters: ranges(letters), numbers: ranges(numbers), spaces: ranges(r"\s") }
     }
 
     fn of(&self, character: char) -> Class {

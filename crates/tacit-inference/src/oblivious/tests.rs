@@ -74,7 +74,12 @@ fn look_ups_of_secrets() {
         ));
     }
     let found = (pieces.find(&secret(*b"st")), pieces.find(&secret(*b"a-token-of-more-than-sixteen-bytes")));
-    std::hint::black_box((found, highest(&secret([1.0_f32, 3.0, 2.0, -5.0, 0.5]))));
+    std::hint::black_box((
+        found,
+        highest(&secret([
+            1.0_f32, 3.0, 2.0, -5.0, 0.5, 9.0, 4.0, 4.5, 8.0, 7.0, 6.0, 0.0, 2.5, 1.5, 9.5, 3.5, 7.5, 5.0, 2.0,
+        ])),
+    ));
 
     let mut file = Vec::new();
     let values = (0..600).map(|value| value as f32).collect();

@@ -12,7 +12,7 @@ use super::{
 const LONGEST_WORD: usize = 1024;
 /// Stands for a byte that no token has, and for what is no more. Nothing is merged with it.
 const NONE: u32 = u32::MAX;
-/// Fills up what is merged on the left. No word has it.
+/// Fills up the tables of what is merged. No word has it.
 const FILLING: u32 = u32::MAX - 1;
 
 /// A token as the vocabulary has it.

@@ -33,6 +33,9 @@ pub fn load(
     let manifest = models.manifest(name).map_err(|error| engine(error.to_string()))?;
     let file = manifest.files_of(FileRole::Onnx).next().map(|file| file.size);
     Ok(match file {
+        Some(_) if settings.constant_shape => {
+            return Err(engine("constant_shape is not possible: it runs tensors".to_owned()));
+        }
         Some(size) => {
             limit_memory(size.saturating_mul(4).saturating_add(onnx::MEMORY))?;
             Arc::new(OnnxModel::open(models, name, created)?)

@@ -278,6 +278,16 @@ async fn the_same_bytes_come_from_every_run_load_and_process() {
     assert_eq!(digest(&first), VARIED);
 }
 
+#[tokio::test]
+async fn constant_shape_is_refused_rather_than_ignored() {
+    let (folder, model) = process(&perceptron(Size(1)).file()).await;
+    drop(model);
+    let settings = EngineSettings { constant_shape: true, ..EngineSettings::default() };
+    let refused = ModelProcess::start(launch(folder.path(), "model", &settings)).await.map(drop);
+    let reason = "constant_shape is not possible: it runs tensors".to_owned();
+    assert_eq!(refused, Err(InferenceError::Engine(reason)));
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn many_requests_at_once_get_their_own_answers_and_too_many_are_refused() {
     let (_folder, model) = process(&perceptron(Name("batch")).file()).await;

@@ -17,22 +17,21 @@ const ANSWER: u32 = 64;
 
 /// What constant-shape look-ups add to the first text and take of the tokens per second.
 pub async fn rows(plain: &dyn Backend, hidden: &dyn Backend, settings: &EngineSettings) -> Result<[Row; 2]> {
-    let ask = async |model: &dyn Backend, number: usize| {
-        // Another beginning each time, so that no prefix is reused.
-        let system = format!("{number}. Continue what is told to you.");
-        timed(model.chat(engine::chat(&system, TEXT, ANSWER, None))).await
+    // Without a group, so that no prefix is reused.
+    let ask = async |model: &dyn Backend| {
+        timed(model.chat(engine::chat("Continue what is told to you.", TEXT, ANSWER, None))).await
     };
     let (mut without, mut with): (Vec<Timed>, Vec<Timed>) = (Vec::new(), Vec::new());
-    ask(plain, 0).await?;
-    ask(hidden, 0).await?;
+    ask(plain).await?;
+    ask(hidden).await?;
     for pair in 0..PAIRS {
         // Each first every other time.
         if pair % 2 == 0 {
-            without.push(ask(plain, pair).await?);
-            with.push(ask(hidden, pair).await?);
+            without.push(ask(plain).await?);
+            with.push(ask(hidden).await?);
         } else {
-            with.push(ask(hidden, pair).await?);
-            without.push(ask(plain, pair).await?);
+            with.push(ask(hidden).await?);
+            without.push(ask(plain).await?);
         }
     }
     let same = without.iter().zip(&with).all(|(without, with)| without.text == with.text);
@@ -49,7 +48,7 @@ pub async fn rows(plain: &dyn Backend, hidden: &dyn Backend, settings: &EngineSe
             added.spread(3),
             common(settings),
         );
-        anyhow::Ok(row(name, added.median(), unit, "", PAIRS, note))
+        anyhow::Ok(row(name, added.median(), unit, "report", PAIRS, note))
     };
     let characters = TEXT.chars().count();
     Ok([
